@@ -1,0 +1,52 @@
+"""The exceptions of the project: what may cross a package boundary, and nothing else.
+
+Owns the exception types only. Expected outcomes (an order denied, refused, of unknown fate) are
+values, never exceptions; what is raised here is either a mistake of the operator (configuration,
+credentials), a broken outside (link, venue) or a broken invariant of our own.
+"""
+
+from __future__ import annotations
+
+
+class ZqError(Exception):
+    """Base of every exception this project raises on purpose."""
+
+
+class ConfigError(ZqError):
+    """The configuration cannot be used; the message lists every problem, one a line."""
+
+
+class CredentialError(ZqError):
+    """A secret is missing, unreadable or unsafely stored; the message never contains the secret."""
+
+
+class LinkError(ZqError):
+    """A network connection could not be made, was lost, or broke its protocol: retry later."""
+
+
+class LinkRefused(ZqError):
+    """The far side refused us for good (authentication, bad request): retrying is useless."""
+
+
+class DecodeError(ZqError):
+    """A message from outside does not have the documented shape."""
+
+
+class BusError(ZqError):
+    """The message bus was used wrongly (unknown endpoint, double registration, bad topic)."""
+
+
+class OrderError(ZqError):
+    """An order event does not fit the order it names: an invariant of ours is broken."""
+
+
+class StrategyError(ZqError):
+    """A strategy cannot be loaded or started; the message names it and says why."""
+
+
+class JournalError(ZqError):
+    """The journal cannot be read or written: the daemon must not trade."""
+
+
+class ControlError(ZqError):
+    """The control socket could not be used (no daemon there, bad request, time-out)."""

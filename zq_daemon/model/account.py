@@ -1,0 +1,30 @@
+"""Accounts and balances as the venue states them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from attrs import frozen
+
+from zq_daemon.model.ids import AccountId
+
+
+@frozen(kw_only=True)
+class Balance:
+    """What an account holds of one currency; *free* is what is not tied up."""
+
+    currency: str
+    total: Decimal
+    free: Decimal
+
+
+@frozen(kw_only=True)
+class Account:
+    """The venue's last statement of an account; *equity* includes unrealised P&L, quote currency."""
+
+    account_id: AccountId
+    balances: tuple[Balance, ...]
+    equity: Decimal
+    margin_used: Decimal
+    ts_event_ns: int
+    ts_recv_ns: int

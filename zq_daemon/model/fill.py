@@ -1,0 +1,40 @@
+"""Fills: executions of our orders."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import Enum
+
+from attrs import frozen
+
+from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, TradeId, VenueOrderId
+from zq_daemon.model.market import Side
+
+
+class Liquidity(Enum):
+    """Whether a fill rested in the book or took from it."""
+
+    MAKER = "maker"
+    TAKER = "taker"
+
+
+@frozen(kw_only=True)
+class Fill:
+    """One execution. *fee* is what we paid in *fee_currency* (negative: a rebate).
+
+    *client_order_id* is None where the venue did not tell it (then *venue_order_id* finds the order).
+    """
+
+    trade_id: TradeId
+    client_order_id: ClientOrderId | None
+    venue_order_id: VenueOrderId
+    account_id: AccountId
+    instrument_id: InstrumentId
+    side: Side
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal
+    fee_currency: str
+    liquidity: Liquidity
+    ts_event_ns: int
+    ts_recv_ns: int

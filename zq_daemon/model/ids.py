@@ -1,0 +1,57 @@
+"""Identifiers: plain strings with distinct static types.
+
+An instrument id is `<venue>.<symbol>`; the venue has no dot, the symbol is the venue's own name and
+may hold any printable character (`hyperliquid.BTC`, `hyperliquid.@142`, `hyperliquid.PURR/USDC`).
+A client order id is `0x` and 32 hexadecimal digits: 64 bits of run id, 64 bits of counter.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+Venue = NewType("Venue", str)
+InstrumentId = NewType("InstrumentId", str)
+AccountId = NewType("AccountId", str)
+StrategyId = NewType("StrategyId", str)
+ClientOrderId = NewType("ClientOrderId", str)
+VenueOrderId = NewType("VenueOrderId", str)
+TradeId = NewType("TradeId", str)
+
+VENUE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+
+def instrument_id(venue: str, symbol: str) -> InstrumentId:
+    """The id of *symbol* (the venue's own, case kept) at *venue*; ValueError if either is malformed."""
+    if not VENUE_PATTERN.fullmatch(venue):
+        raise ValueError(f"venue {venue!r}: lower-case letters, digits, '_' and '-' only")
+    if not symbol or len(symbol) > 64 or not symbol.isprintable() or " " in symbol:
+        raise ValueError(f"symbol {symbol!r}: 1 to 64 printable characters without spaces")
+    return InstrumentId(f"{venue}.{symbol}")
+
+
+def parse_instrument_id(text: str) -> InstrumentId:
+    """Check *text* (`venue.symbol`) and return it as an id; ValueError says what is wrong."""
+    venue, dot, symbol = text.partition(".")
+    if not dot:
+        raise ValueError(
+            f"instrument {text!r}: expected '<venue>.<symbol>', e.g. 'hyperliquid.BTC'"
+        )
+    return instrument_id(venue, symbol)
+
+
+def venue_of(instrument: InstrumentId) -> Venue:
+    """The venue part of an instrument id."""
+    return Venue(instrument.partition(".")[0])
+
+
+def symbol_of(instrument: InstrumentId) -> str:
+    """The symbol part of an instrument id, as the venue writes it."""
+    return instrument.partition(".")[2]
+
+
+def client_order_id(run_id: int, counter: int) -> ClientOrderId:
+    """The *counter*-th client order id of run *run_id* (both unsigned 64-bit)."""
+    if not (0 <= run_id < 1 << 64 and 0 <= counter < 1 << 64):
+        raise ValueError("run id and counter are unsigned 64-bit integers")
+    return ClientOrderId(f"0x{run_id:016x}{counter:016x}")

@@ -1,0 +1,75 @@
+"""Instruments: what can be traded, and how the venue wants prices and quantities written."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from enum import Enum
+
+from attrs import frozen
+
+from zq_daemon.model.ids import InstrumentId, Venue
+
+
+class InstrumentKind(Enum):
+    """What kind of contract an instrument is."""
+
+    PERPETUAL = "perpetual"
+    SPOT = "spot"
+
+
+class PriceRounding(Enum):
+    """Which way a price is moved to become valid."""
+
+    DOWN = ROUND_FLOOR
+    UP = ROUND_CEILING
+    NEAREST = ROUND_HALF_EVEN
+
+
+@frozen(kw_only=True)
+class Instrument:
+    """One tradable instrument.
+
+    A price is valid when it has at most *price_decimals* decimals and at most *price_figures*
+    significant figures (None: no such limit); integers are always valid. A quantity is valid when
+    it is a multiple of 10^-*quantity_decimals*. *asset_id* is the venue's own number.
+    """
+
+    id: InstrumentId
+    venue: Venue
+    symbol: str
+    kind: InstrumentKind
+    base_currency: str
+    quote_currency: str
+    asset_id: int
+    price_decimals: int
+    price_figures: int | None
+    quantity_decimals: int
+    min_notional: Decimal
+    max_leverage: int = 1
+    delisted: bool = False
+
+    def price_exponent(self, price: Decimal) -> int:
+        """The power of ten of the smallest valid step near *price* (0 or negative)."""
+        exponent = -self.price_decimals
+        if self.price_figures is not None and price:
+            exponent = max(exponent, price.adjusted() - self.price_figures + 1)
+        return min(exponent, 0)
+
+    def round_price(self, price: Decimal, rounding: PriceRounding) -> Decimal:
+        """The nearest valid price in the direction of *rounding*."""
+        step = Decimal((0, (1,), self.price_exponent(price)))
+        return price.quantize(step, rounding=rounding.value)
+
+    def round_quantity(self, quantity: Decimal) -> Decimal:
+        """*quantity* cut (never rounded up) to a valid one; may be zero."""
+        step = Decimal((0, (1,), -self.quantity_decimals))
+        return quantity.quantize(step, rounding=ROUND_DOWN)
+
+    def price_step(self, price: Decimal) -> Decimal:
+        """The smallest valid price increment near *price*."""
+        return Decimal((0, (1,), self.price_exponent(price)))
+
+    @property
+    def quantity_step(self) -> Decimal:
+        """The smallest valid quantity increment."""
+        return Decimal((0, (1,), -self.quantity_decimals))

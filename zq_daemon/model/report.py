@@ -1,0 +1,62 @@
+"""Reports: what a venue's private stream or query says of our orders, before it is believed.
+
+The execution engine turns reports into events; they may repeat, lag and arrive in any order.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from attrs import frozen
+
+from zq_daemon.model.account import Account
+from zq_daemon.model.event import FundingPaid
+from zq_daemon.model.fill import Fill
+from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, VenueOrderId
+from zq_daemon.model.market import Side
+from zq_daemon.model.order import OrderStatus
+
+
+@frozen(kw_only=True)
+class OrderReport:
+    """The venue's view of one order. *status* is ACCEPTED, FILLED, CANCELED, REJECTED or EXPIRED.
+
+    *remaining* is what still rests; *reason* the venue's own status word.
+    """
+
+    account_id: AccountId
+    instrument_id: InstrumentId
+    client_order_id: ClientOrderId | None
+    venue_order_id: VenueOrderId
+    side: Side
+    price: Decimal
+    quantity: Decimal
+    remaining: Decimal
+    status: OrderStatus
+    reason: str
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+@frozen(kw_only=True)
+class PositionReport:
+    """The venue's net position in one instrument."""
+
+    account_id: AccountId
+    instrument_id: InstrumentId
+    quantity: Decimal
+    average_entry_price: Decimal | None
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+@frozen(kw_only=True)
+class AccountReport:
+    """A full statement: account figures, positions and open orders at one moment."""
+
+    account: Account
+    positions: tuple[PositionReport, ...]
+    open_orders: tuple[OrderReport, ...]
+
+
+Report = OrderReport | Fill | FundingPaid | AccountReport

@@ -1,0 +1,49 @@
+"""The network port: byte streams to named hosts, and listeners; everything above is protocol code.
+
+`SystemNetwork` is TCP and TLS; a simulation hands in its own with streams in memory.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Protocol
+
+import trio
+
+from zq_daemon.errors import LinkError
+
+
+class Network(Protocol):
+    """Opens byte streams."""
+
+    async def connect(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+        """A connected stream; raises LinkError when it cannot be made. The caller bounds the time."""
+
+
+class SystemNetwork:
+    """TCP, with TLS by the system's certificate store."""
+
+    def __init__(self) -> None:
+        self._tls: ssl.SSLContext | None = None
+
+    async def connect(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+        """Connect by TCP (happy eyeballs), and do the TLS handshake when asked."""
+        try:
+            stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            raise LinkError(f"cannot connect to {host}:{port}: {error}") from error
+        if not tls:
+            return stream
+        secured = trio.SSLStream(stream, self._context(), server_hostname=host)
+        try:
+            await secured.do_handshake()
+        except (trio.BrokenResourceError, ssl.SSLError) as error:
+            await trio.aclose_forcefully(stream)
+            cause = error.__cause__ or error
+            raise LinkError(f"no TLS with {host}:{port}: {cause}") from error
+        return secured
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
