@@ -1,0 +1,1 @@
+"""What a venue is to the daemon (`interface`), and one package for each kind of venue."""

@@ -1,0 +1,1 @@
+"""Hyperliquid: its wire format, its session protocol, signing and order entry."""
