@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
@@ -17,7 +18,10 @@ class Network(Protocol):
     """Opens byte streams."""
 
     async def connect(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
-        """A connected stream; raises LinkError when it cannot be made. The caller bounds the time."""
+        """A connected stream; raises LinkError when it cannot be made. Callers bound the time."""
+
+    async def listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+        """Listeners on *host*:*port* (0: any free port); raises LinkError when it is taken."""
 
 
 class SystemNetwork:
@@ -42,6 +46,13 @@ class SystemNetwork:
             cause = error.__cause__ or error
             raise LinkError(f"no TLS with {host}:{port}: {cause}") from error
         return secured
+
+    async def listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+        """TCP listeners."""
+        try:
+            return await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            raise LinkError(f"cannot listen on {host}:{port}: {error}") from error
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -1,0 +1,1 @@
+"""The Trio vocabulary of the project: services, backoff, queues, containment, signals."""
