@@ -50,7 +50,7 @@ class Levels(Sequence[BookLevel]):
     more than the rest of the decoding together.
     """
 
-    __slots__ = ("_orders", "_prices", "_quantities", "_ready")
+    __slots__ = ("_best", "_orders", "_prices", "_quantities", "_ready")
 
     def __init__(
         self, prices: Sequence[str], quantities: Sequence[str], orders: Sequence[int] = ()
@@ -59,6 +59,7 @@ class Levels(Sequence[BookLevel]):
         self._prices = prices
         self._quantities = quantities
         self._orders = orders
+        self._best: BookLevel | None = None
         self._ready: tuple[BookLevel, ...] | None = None
 
     @classmethod
@@ -77,9 +78,15 @@ class Levels(Sequence[BookLevel]):
     def __getitem__(self, index: slice) -> Sequence[BookLevel]: ...
 
     def __getitem__(self, index: int | slice) -> BookLevel | Sequence[BookLevel]:
-        if self._ready is None and isinstance(index, int):
+        if self._ready is not None:
+            return self._ready[index]
+        if isinstance(index, slice):
+            return tuple(map(self._level, range(*index.indices(len(self._prices)))))
+        if index:
             return self._level(index)
-        return self._decoded()[index]
+        if self._best is None:  # read for every update, so it is decoded only once
+            self._best = self._level(0)
+        return self._best
 
     def __iter__(self) -> Iterator[BookLevel]:
         return iter(self._decoded())
@@ -132,13 +139,17 @@ class Quote:
 
 @frozen(kw_only=True)
 class BookSnapshot:
-    """The whole visible book (L2), best level first on each side; replaces what was known."""
+    """The whole visible book (L2), best level first on each side; replaces what was known.
+
+    *sequence* is the venue's number of the last update in it; None where it numbers nothing.
+    """
 
     instrument_id: InstrumentId
     bids: Levels
     asks: Levels
     ts_event_ns: int
     ts_recv_ns: int
+    sequence: int | None = None
 
 
 @frozen(kw_only=True)
