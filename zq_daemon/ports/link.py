@@ -6,11 +6,12 @@ and does no reconnecting: that is `venue.endpoint`'s.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
+import h11
 import trio
 import trio_websocket
 from attrs import frozen
@@ -28,6 +29,7 @@ _TRANSPORT_ERRORS = (
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
     ProtocolError,
+    h11.ProtocolError,
     trio.BrokenResourceError,
     trio.ClosedResourceError,
 )
@@ -103,7 +105,11 @@ class _WatchedStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.ended.set()
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
@@ -124,18 +130,22 @@ async def open_link(
     """
     try:
         async with trio.open_nursery() as nursery:
-            with trio.move_on_after(connect_timeout_s) as patience:
-                raw = await network.connect(url.host, url.port, tls=url.tls)
-                stream = _WatchedStream(raw)
-                connection = await _shake_hands(nursery, stream, url, max_message_bytes)
-            if patience.cancelled_caught:
-                raise LinkError(f"no connection to {url.authority} within {connect_timeout_s:g} s")
+            reader = _ShieldedReader(nursery)
             try:
-                yield WebSocketLink(connection)
+                with trio.move_on_after(connect_timeout_s) as patience:
+                    raw = await network.connect(url.host, url.port, tls=url.tls)
+                    stream = _WatchedStream(raw)
+                    connection = await _shake_hands(reader, stream, url, max_message_bytes)
+                if patience.cancelled_caught:
+                    within = f"within {connect_timeout_s:g} s"
+                    raise LinkError(f"no connection to {url.authority} {within}")
+                try:
+                    yield WebSocketLink(connection)
+                finally:
+                    with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
+                        await connection.aclose(1000)
             finally:
-                with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
-                    await connection.aclose(1000)
-                nursery.cancel_scope.cancel()
+                reader.scope.cancel()
     except BaseExceptionGroup as group:
         raise _translated(group, url) from group
 
@@ -177,15 +187,34 @@ def _closed(error: trio_websocket.ConnectionClosed) -> str:
     return f"connection closed: {reason.code} {reason.name} {reason.reason or ''}".rstrip()
 
 
+class _ShieldedReader:
+    """Starts trio-websocket's reader out of a cancellation's reach until `scope` is cancelled.
+
+    A connection that is dropped or shut down by cancellation still has to read the far side's
+    close frame; it is handed to trio-websocket in place of the nursery.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self.scope = trio.CancelScope(shield=True)
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, reader)
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        with self.scope:
+            await reader()
+
+
 async def _shake_hands(
-    nursery: trio.Nursery, stream: _WatchedStream, url: WsUrl, max_message_bytes: int
+    reader: _ShieldedReader, stream: _WatchedStream, url: WsUrl, max_message_bytes: int
 ) -> trio_websocket.WebSocketConnection:
     made: list[trio_websocket.WebSocketConnection] = []
     async with trio.open_nursery() as race:
 
         async def handshake() -> None:
             connection = await trio_websocket.wrap_client_stream(
-                nursery,
+                cast(trio.Nursery, reader),
                 # Any trio.abc.Stream works; the annotation there is narrower than the code.
                 cast(trio.SocketStream, stream),
                 url.authority,

@@ -1,0 +1,137 @@
+"""A venue behind the venue port for tests of the endpoint task: one JSON object a message.
+
+`{"trade": n}` is a trade, `{"book": n}` a snapshot, `{"report": n}` an order report, `{"pong": 1}`
+a pong, `{"reply": n}` an answer; anything else is a problem.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+
+from zq_daemon.errors import LinkError
+from zq_daemon.model.account import Account
+from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, TradeId, Venue
+from zq_daemon.model.instrument import Instrument
+from zq_daemon.model.market import BookLevel, BookSnapshot, Levels, Side, Trade
+from zq_daemon.model.order import Order
+from zq_daemon.model.report import AccountReport, OrderReport
+from zq_daemon.venue.interface import Outcome, Received, Reply, Request, Sender
+
+BTC = InstrumentId("fake.BTC")
+
+
+def trade(number: int, ts_ns: int = 0) -> Trade:
+    return Trade(
+        instrument_id=BTC,
+        price=Decimal(100 + number),
+        quantity=Decimal(1),
+        aggressor=Side.BUY,
+        trade_id=TradeId(str(number)),
+        ts_event_ns=ts_ns,
+        ts_recv_ns=ts_ns,
+    )
+
+
+def book(number: int, ts_ns: int = 0) -> BookSnapshot:
+    return BookSnapshot(
+        instrument_id=BTC,
+        bids=Levels.of([BookLevel(Decimal(number), Decimal(1))]),
+        asks=Levels.of([BookLevel(Decimal(number + 1), Decimal(1))]),
+        ts_event_ns=ts_ns,
+        ts_recv_ns=ts_ns,
+    )
+
+
+class FakeSession:
+    def __init__(self, streams: Sequence[str]) -> None:
+        self._streams = streams
+
+    def opening(self) -> Sequence[str]:
+        return [json.dumps({"subscribe": stream}) for stream in self._streams]
+
+    def receive(self, message: str | bytes, ts_recv_ns: int) -> Received:
+        try:
+            content = json.loads(message)
+        except ValueError:
+            return Received(problem="not JSON")
+        match content:
+            case {"trade": int(number)}:
+                return Received(market=(trade(number, ts_recv_ns),))
+            case {"book": int(number)}:
+                return Received(market=(book(number, ts_recv_ns),))
+            case {"pong": _}:
+                return Received(pong=True)
+            case {"reply": int(number)}:
+                return Received(replies=(Reply(post_id=number, body="ok"),))
+            case {"subscribed": str(stream)}:
+                return Received(subscribed=(stream,))
+        return Received(problem=f"unknown message {str(content)[:40]}")
+
+    def ping(self) -> str:
+        return json.dumps({"ping": 1})
+
+
+class FakeEntry:
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def prepare_submit(self, orders: Sequence[Order]) -> Request:
+        raise NotImplementedError
+
+    def prepare_cancel(self, orders: Sequence[Order]) -> Request:
+        raise NotImplementedError
+
+    def prepare_modify(self, order: Order, price: Decimal, quantity: Decimal) -> Request:
+        raise NotImplementedError
+
+    async def send(self, request: Request) -> Sequence[Outcome]:
+        raise NotImplementedError
+
+    def attach(self, sender: Sender) -> None:
+        self.log.append("attach")
+
+    def detach(self, sender: Sender) -> None:
+        self.log.append("detach")
+
+    def resolve(self, reply: Reply) -> None:
+        self.log.append(f"reply {reply.post_id}")
+
+
+class FakeVenue:
+    """An adapter whose private stream is called `orders`; *account_errors* fail its next loads."""
+
+    def __init__(self) -> None:
+        self.venue = Venue("fake")
+        self.account_id: AccountId | None = AccountId("fake.me")
+        self.order_entry: FakeEntry | None = FakeEntry()
+        self.market_slippage_bps = 100
+        self.account_errors: list[LinkError] = []
+        self.loads = 0
+
+    async def load_instruments(self) -> Sequence[Instrument]:
+        return ()
+
+    async def load_account(self) -> AccountReport:
+        self.loads += 1
+        if self.account_errors:
+            raise self.account_errors.pop()
+        account = Account(
+            account_id=AccountId("fake.me"),
+            balances=(),
+            equity=Decimal(0),
+            margin_used=Decimal(0),
+            ts_event_ns=0,
+            ts_recv_ns=0,
+        )
+        return AccountReport(account=account, positions=(), open_orders=())
+
+    async def query_order(self, client_order_id: ClientOrderId) -> OrderReport | None:
+        return None
+
+    def session(self, streams: Sequence[str]) -> FakeSession:
+        return FakeSession(streams)
+
+    def is_private(self, streams: Sequence[str]) -> bool:
+        return "orders" in streams
