@@ -1,0 +1,1 @@
+"""The configuration: its frozen classes, and how one TOML file becomes them."""
