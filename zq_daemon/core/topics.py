@@ -1,0 +1,164 @@
+"""The names of the bus's topics, built in one place.
+
+Every topic is dotted; a segment that comes from outside (a symbol, an account, a strategy's name)
+is escaped so that it can neither add a segment nor act as a wildcard. `docs/topics.md` is the table of
+all topics with their events and publishers. Topics are memoised: making one for an event that has
+been seen before costs a look-up. Publishers and subscribers call this; the bus does not.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import assert_never
+
+from zq_daemon.model.bar import BarSpec
+from zq_daemon.model.event import (
+    OrderAccepted,
+    OrderCanceled,
+    OrderDenied,
+    OrderEvent,
+    OrderExpired,
+    OrderFilled,
+    OrderInitialized,
+    OrderJournalled,
+    OrderModified,
+    OrderPending,
+    OrderPendingRejected,
+    OrderRejected,
+    OrderSubmitted,
+)
+from zq_daemon.model.ids import AccountId, InstrumentId, StrategyId
+from zq_daemon.model.order import Pending
+
+TICK = "system.tick"
+TRADING_STATE = "system.trading_state"
+
+_MEMOISED = 16_384
+"""Topics remembered by each function here: several times the instruments of one venue."""
+
+
+def escape(segment: str) -> str:
+    """*segment* with `%`, `.` and `*` written as `%25`, `%2E` and `%2A`; `unescape` undoes it."""
+    return segment.replace("%", "%25").replace(".", "%2E").replace("*", "%2A")
+
+
+def unescape(segment: str) -> str:
+    """What `escape` was given."""
+    return segment.replace("%2A", "*").replace("%2E", ".").replace("%25", "%")
+
+
+@lru_cache(_MEMOISED)
+def trade(instrument_id: InstrumentId) -> str:
+    """`market_data.trade.<venue>.<symbol>`: `Trade`."""
+    return f"market_data.trade.{_instrument(instrument_id)}"
+
+
+@lru_cache(_MEMOISED)
+def quote(instrument_id: InstrumentId) -> str:
+    """`market_data.quote.<venue>.<symbol>`: `Quote`."""
+    return f"market_data.quote.{_instrument(instrument_id)}"
+
+
+@lru_cache(_MEMOISED)
+def bar(instrument_id: InstrumentId, spec: BarSpec) -> str:
+    """`market_data.bar.<venue>.<symbol>.<spec>`: `Bar`; the spec as configured (`1m`)."""
+    return f"market_data.bar.{_instrument(instrument_id)}.{escape(spec.text)}"
+
+
+@lru_cache(_MEMOISED)
+def mark(instrument_id: InstrumentId) -> str:
+    """`market_data.mark.<venue>.<symbol>`: `MarkPrice`."""
+    return f"market_data.mark.{_instrument(instrument_id)}"
+
+
+@lru_cache(_MEMOISED)
+def status(instrument_id: InstrumentId) -> str:
+    """`market_data.status.<venue>.<symbol>`: `InstrumentStatus`."""
+    return f"market_data.status.{_instrument(instrument_id)}"
+
+
+@lru_cache(_MEMOISED)
+def book_snapshot(instrument_id: InstrumentId) -> str:
+    """`orderbook.snapshot.<venue>.<symbol>`: `BookSnapshot`."""
+    return f"orderbook.snapshot.{_instrument(instrument_id)}"
+
+
+@lru_cache(_MEMOISED)
+def book_delta(instrument_id: InstrumentId) -> str:
+    """`orderbook.delta.<venue>.<symbol>`: `BookDelta`."""
+    return f"orderbook.delta.{_instrument(instrument_id)}"
+
+
+def order(event: OrderEvent) -> str:
+    """`order.<event>.<strategy>.<venue>.<symbol>`, the event's name as in `docs/topics.md`."""
+    return _order(_order_event_name(event), event.strategy_id, event.instrument_id)
+
+
+@lru_cache(_MEMOISED)
+def position(account_id: AccountId, instrument_id: InstrumentId) -> str:
+    """`position.<account>.<venue>.<symbol>`: `PositionChanged`."""
+    return f"position.{escape(account_id)}.{_instrument(instrument_id)}"
+
+
+@lru_cache(_MEMOISED)
+def account(account_id: AccountId) -> str:
+    """`account.<account>`: `AccountUpdated`."""
+    return f"account.{escape(account_id)}"
+
+
+@lru_cache(_MEMOISED)
+def funding(account_id: AccountId, instrument_id: InstrumentId) -> str:
+    """`funding.<account>.<venue>.<symbol>`: `FundingPaid`."""
+    return f"funding.{escape(account_id)}.{_instrument(instrument_id)}"
+
+
+@lru_cache(_MEMOISED)
+def link(endpoint: str) -> str:
+    """`system.link.<endpoint>`: `LinkChanged`."""
+    return f"system.link.{escape(endpoint)}"
+
+
+@lru_cache(_MEMOISED)
+def health(component: str) -> str:
+    """`system.health.<component>`: `HealthChanged`."""
+    return f"system.health.{escape(component)}"
+
+
+def _instrument(instrument_id: InstrumentId) -> str:
+    venue, _, symbol = instrument_id.partition(".")
+    return f"{escape(venue)}.{escape(symbol)}"
+
+
+@lru_cache(_MEMOISED)
+def _order(name: str, strategy_id: StrategyId, instrument_id: InstrumentId) -> str:
+    return f"order.{name}.{escape(strategy_id)}.{_instrument(instrument_id)}"
+
+
+def _order_event_name(event: OrderEvent) -> str:
+    match event:
+        case OrderInitialized():
+            return "initialized"
+        case OrderDenied():
+            return "denied"
+        case OrderJournalled():
+            return "journalled"
+        case OrderSubmitted():
+            return "submitted"
+        case OrderAccepted():
+            return "accepted"
+        case OrderFilled():
+            return "filled"
+        case OrderCanceled():
+            return "canceled"
+        case OrderModified():
+            return "modified"
+        case OrderPending():
+            return "pending_cancel" if event.pending is Pending.CANCEL else "pending_modify"
+        case OrderPendingRejected():
+            return "cancel_rejected" if event.pending is Pending.CANCEL else "modify_rejected"
+        case OrderRejected():
+            return "rejected"
+        case OrderExpired():
+            return "expired"
+        case _:
+            assert_never(event)
