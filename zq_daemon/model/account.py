@@ -20,7 +20,10 @@ class Balance:
 
 @frozen(kw_only=True)
 class Account:
-    """The venue's last statement of an account; *equity* includes unrealised P&L, quote currency."""
+    """The venue's last statement of an account, in the quote currency.
+
+    *equity* includes unrealised P&L.
+    """
 
     account_id: AccountId
     balances: tuple[Balance, ...]

@@ -65,17 +65,26 @@ class OrderAccepted(_OrderEventBase):
 
 @frozen(kw_only=True)
 class OrderRejected(_OrderEventBase):
-    """The venue definitely refused the order, or it definitely never left us."""
+    """The venue definitely refused the order, or it definitely never left us.
+
+    With a *venue_order_id* it is the venue's word on that very order and closes it for good;
+    without one, an acknowledgement or a fill that turns up proves it wrong.
+    """
 
     code: str
     reason: str
+    venue_order_id: VenueOrderId | None = None
 
 
 @frozen(kw_only=True)
 class OrderPending(_OrderEventBase):
-    """A cancel or modify was requested and has no known outcome yet."""
+    """A cancel or modify was requested and has no known outcome yet.
+
+    *quantity* is the total quantity a modify asks for (None: unchanged).
+    """
 
     pending: Pending
+    quantity: Decimal | None = None
 
 
 @frozen(kw_only=True)
@@ -89,7 +98,10 @@ class OrderPendingRejected(_OrderEventBase):
 
 @frozen(kw_only=True)
 class OrderModified(_OrderEventBase):
-    """The venue confirmed new terms; a cancel-replace venue gives a new venue order id."""
+    """The venue confirmed new terms; a cancel-replace venue gives a new venue order id.
+
+    *quantity* is the total, including what was filled before; *price* None: unchanged.
+    """
 
     venue_order_id: VenueOrderId
     price: Decimal | None
@@ -98,7 +110,10 @@ class OrderModified(_OrderEventBase):
 
 @frozen(kw_only=True)
 class OrderCanceled(_OrderEventBase):
-    """The order is off the book before it was filled; *reason* is the venue's word or ours."""
+    """The order is off the book before it was filled; *reason* is the venue's word or ours.
+
+    Without a *venue_order_id* the whole client order id is finished, whatever ids it still has.
+    """
 
     venue_order_id: VenueOrderId | None
     reason: str
@@ -106,9 +121,10 @@ class OrderCanceled(_OrderEventBase):
 
 @frozen(kw_only=True)
 class OrderExpired(_OrderEventBase):
-    """The order's validity ended before the venue took it."""
+    """The order's validity ended before the venue took it; *venue_order_id* as in OrderRejected."""
 
     reason: str
+    venue_order_id: VenueOrderId | None = None
 
 
 @frozen(kw_only=True)
@@ -163,7 +179,7 @@ class FundingPaid:
 
 @frozen(kw_only=True)
 class Tick:
-    """The clock of clock-driven strategies: the *count*-th tick; *missed* were skipped before it."""
+    """The clock of clock-driven strategies: tick number *count*; *missed* were skipped before."""
 
     count: int
     missed: int

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, TradeId, VenueOrderId
 from zq_daemon.model.market import Side
+from zq_daemon.model.money import EXACT
 
 
 class Liquidity(Enum):
@@ -22,7 +23,8 @@ class Liquidity(Enum):
 class Fill:
     """One execution. *fee* is what we paid in *fee_currency* (negative: a rebate).
 
-    *client_order_id* is None where the venue did not tell it (then *venue_order_id* finds the order).
+    *client_order_id* is None where the venue did not tell it: then *venue_order_id* finds the
+    order.
     """
 
     trade_id: TradeId
@@ -38,3 +40,13 @@ class Fill:
     liquidity: Liquidity
     ts_event_ns: int
     ts_recv_ns: int
+
+    @property
+    def notional(self) -> Decimal:
+        """Price x quantity, exact, in the quote currency."""
+        return EXACT.multiply(self.price, self.quantity)
+
+    @property
+    def signed_quantity(self) -> Decimal:
+        """The quantity by which it changes a net position."""
+        return self.quantity if self.side is Side.BUY else self.quantity.copy_negate()

@@ -22,7 +22,7 @@ VENUE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
 def instrument_id(venue: str, symbol: str) -> InstrumentId:
-    """The id of *symbol* (the venue's own, case kept) at *venue*; ValueError if either is malformed."""
+    """The id of *symbol* (the venue's own, case kept) at *venue*; ValueError if malformed."""
     if not VENUE_PATTERN.fullmatch(venue):
         raise ValueError(f"venue {venue!r}: lower-case letters, digits, '_' and '-' only")
     if not symbol or len(symbol) > 64 or not symbol.isprintable() or " " in symbol:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from enum import Enum
+from functools import lru_cache
 
 from attrs import frozen
 
 from zq_daemon.model.ids import InstrumentId, Venue
+from zq_daemon.model.money import ROUNDED
+
+_LARGEST_ADJUSTED = 30
+"""Numbers of more than this many integer digits are no price and no quantity of anything."""
 
 
 class InstrumentKind(Enum):
@@ -57,19 +62,36 @@ class Instrument:
 
     def round_price(self, price: Decimal, rounding: PriceRounding) -> Decimal:
         """The nearest valid price in the direction of *rounding*."""
-        step = Decimal((0, (1,), self.price_exponent(price)))
-        return price.quantize(step, rounding=rounding.value)
+        return price.quantize(self.price_step(price), rounding=rounding.value, context=ROUNDED)
 
     def round_quantity(self, quantity: Decimal) -> Decimal:
         """*quantity* cut (never rounded up) to a valid one; may be zero."""
-        step = Decimal((0, (1,), -self.quantity_decimals))
-        return quantity.quantize(step, rounding=ROUND_DOWN)
+        return quantity.quantize(self.quantity_step, rounding=ROUND_DOWN, context=ROUNDED)
+
+    def is_valid_price(self, price: Decimal) -> bool:
+        """Whether *price* is positive and can be sent as it is; false for what is no number."""
+        if not _is_plausible(price):
+            return False
+        return self.round_price(price, PriceRounding.NEAREST) == price
+
+    def is_valid_quantity(self, quantity: Decimal) -> bool:
+        """Whether *quantity* is positive and can be sent as it is; false for what is no number."""
+        return _is_plausible(quantity) and self.round_quantity(quantity) == quantity
 
     def price_step(self, price: Decimal) -> Decimal:
         """The smallest valid price increment near *price*."""
-        return Decimal((0, (1,), self.price_exponent(price)))
+        return _power_of_ten(self.price_exponent(price))
 
     @property
     def quantity_step(self) -> Decimal:
         """The smallest valid quantity increment."""
-        return Decimal((0, (1,), -self.quantity_decimals))
+        return _power_of_ten(-self.quantity_decimals)
+
+
+@lru_cache(maxsize=64)
+def _power_of_ten(exponent: int) -> Decimal:
+    return Decimal((0, (1,), exponent))
+
+
+def _is_plausible(number: Decimal) -> bool:
+    return number.is_finite() and number > 0 and number.adjusted() <= _LARGEST_ADJUSTED

@@ -16,6 +16,7 @@ from zq_daemon.model.ids import (
     VenueOrderId,
 )
 from zq_daemon.model.market import Side
+from zq_daemon.model.money import EXACT, ZERO
 
 
 class OrderType(Enum):
@@ -67,13 +68,33 @@ class Pending(Enum):
     MODIFY = "modify"
 
 
+@frozen
+class Closing:
+    """Evidence that an order ended: *status* is DENIED, REJECTED, EXPIRED or CANCELED.
+
+    *venue_order_id* is the venue's order it speaks of; None: of the client order id as a whole.
+    """
+
+    venue_order_id: VenueOrderId | None
+    status: OrderStatus
+    reason: str
+
+
 @frozen(kw_only=True)
 class Order:
     """One order and everything known of it; changed only by `core.order_state.apply`.
 
-    *price* of a market order is the worst price accepted: None when asked for, set by the execution
-    engine from the book and the venue's slippage before the intent is journalled. *filled_notional* is the sum of price x quantity of its
-    fills, *fees* the sum of their fees. Times are wall nanoseconds.
+    *quantity* is the total, including what is filled. *price* of a market order is the worst price
+    accepted: None when asked for, set by the execution engine from the book and the venue's
+    slippage before the intent is journalled. *filled_notional* is the sum of price x quantity of
+    its fills, *fees* the sum of their fees in the currency the fills name. Times are wall
+    nanoseconds.
+
+    A venue that modifies by cancel-replace gives one order several ids: *venue_order_ids* are the
+    acknowledged ones, oldest first, *venue_order_id* is the current one. *closings* is what spoke
+    for an end, also where something stronger speaks against it. *ts_modified_ns* is the time of
+    the newest confirmed modification (None: never modified), *pending_quantity* the total quantity
+    that a modification in flight asks for.
     """
 
     client_order_id: ClientOrderId
@@ -89,11 +110,15 @@ class Order:
     reduce_only: bool = False
     status: OrderStatus = OrderStatus.INITIALIZED
     pending: Pending | None = None
+    pending_quantity: Decimal | None = None
     venue_order_id: VenueOrderId | None = None
-    filled_quantity: Decimal = Decimal(0)
-    filled_notional: Decimal = Decimal(0)
-    fees: Decimal = Decimal(0)
+    venue_order_ids: tuple[VenueOrderId, ...] = ()
+    closings: tuple[Closing, ...] = ()
+    filled_quantity: Decimal = ZERO
+    filled_notional: Decimal = ZERO
+    fees: Decimal = ZERO
     trade_ids: frozenset[TradeId] = frozenset()
+    ts_modified_ns: int | None = None
     reason: str = ""
     ts_init_ns: int = 0
     ts_last_ns: int = 0
@@ -101,7 +126,7 @@ class Order:
     @property
     def remaining_quantity(self) -> Decimal:
         """What is still to be filled, never negative."""
-        return max(self.quantity - self.filled_quantity, Decimal(0))
+        return max(EXACT.subtract(self.quantity, self.filled_quantity), ZERO)
 
     @property
     def average_fill_price(self) -> Decimal | None:

@@ -7,24 +7,26 @@ from decimal import Decimal
 from attrs import frozen
 
 from zq_daemon.model.ids import AccountId, InstrumentId
+from zq_daemon.model.money import EXACT, ZERO
 
 
 @frozen(kw_only=True)
 class Position:
     """Net position in one instrument; *quantity* is signed, amounts are in the quote currency.
 
-    *cost* is the signed sum of entry price x quantity of what is open, so that the average entry
-    price is exact: `cost / quantity`. *realized_pnl* excludes fees and funding; *fees* is what was
-    paid, *funding* what was received.
+    *cost* is the signed sum of entry price x quantity of what is open: `cost / quantity` is the
+    average entry price. *realized_pnl* excludes fees and funding; *fees* is what was paid in the
+    quote currency, *funding* what was received. `core.portfolio.apply_fill` keeps
+    `realized_pnl - cost` equal to the cash that the fills moved, to the last digit.
     """
 
     account_id: AccountId
     instrument_id: InstrumentId
-    quantity: Decimal = Decimal(0)
-    cost: Decimal = Decimal(0)
-    realized_pnl: Decimal = Decimal(0)
-    fees: Decimal = Decimal(0)
-    funding: Decimal = Decimal(0)
+    quantity: Decimal = ZERO
+    cost: Decimal = ZERO
+    realized_pnl: Decimal = ZERO
+    fees: Decimal = ZERO
+    funding: Decimal = ZERO
     ts_last_ns: int = 0
 
     @property
@@ -34,8 +36,13 @@ class Position:
 
     def unrealized_pnl(self, mark: Decimal) -> Decimal:
         """Profit if closed at *mark* without fees."""
-        return mark * self.quantity - self.cost
+        return EXACT.subtract(EXACT.multiply(mark, self.quantity), self.cost)
 
     def net_pnl(self, mark: Decimal) -> Decimal:
         """Realised plus unrealised, less fees, plus funding."""
-        return self.realized_pnl + self.unrealized_pnl(mark) - self.fees + self.funding
+        return EXACT.add(self.settled_pnl, self.unrealized_pnl(mark))
+
+    @property
+    def settled_pnl(self) -> Decimal:
+        """What no mark changes any more: realised, less fees, plus funding."""
+        return EXACT.add(EXACT.subtract(self.realized_pnl, self.fees), self.funding)
