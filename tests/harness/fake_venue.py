@@ -17,7 +17,7 @@ from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.market import BookLevel, BookSnapshot, Levels, Side, Trade
 from zq_daemon.model.order import Order
 from zq_daemon.model.report import AccountReport, OrderReport
-from zq_daemon.venue.interface import Outcome, Received, Reply, Request, Sender
+from zq_daemon.venue.interface import Outcome, Received, Reply, Request, Sender, StreamKind
 
 BTC = InstrumentId("fake.BTC")
 
@@ -132,6 +132,9 @@ class FakeVenue:
 
     def session(self, streams: Sequence[str]) -> FakeSession:
         return FakeSession(streams)
+
+    def coverage(self, streams: Sequence[str]) -> Sequence[tuple[StreamKind, InstrumentId]]:
+        return (("trade", BTC),) if "trades" in streams else ()
 
     def is_private(self, streams: Sequence[str]) -> bool:
         return "orders" in streams

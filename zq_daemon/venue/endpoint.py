@@ -65,6 +65,8 @@ class Endpoint:
         self.settings = settings
         self.adapter = adapter
         self.private = adapter.is_private(settings.streams)
+        self.coverage = adapter.coverage(settings.streams)
+        self.instruments = tuple(dict.fromkeys(instrument for _, instrument in self.coverage))
         self.state = LinkState.DOWN
         self.ready = trio.Event()
         self._url = WsUrl.parse(settings.url)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from attrs import field, frozen
 
-from zq_daemon.model.ids import AccountId, ClientOrderId, Venue, VenueOrderId
+from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, Venue, VenueOrderId
 from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.market import MarketEvent
 from zq_daemon.model.order import Order
 from zq_daemon.model.report import AccountReport, OrderReport, Report
 
+StreamKind = Literal["book", "quote", "trade", "mark"]
+"""What kind of market data a stream carries, for staleness."""
+
 
 @frozen(kw_only=True)
 class Reply:
-    """The far side's answer to request number *post_id* of this connection; *body* is the venue's."""
+    """The answer to request number *post_id* of this connection; *body* is the venue's own."""
 
     post_id: int
     body: Any
@@ -178,6 +181,9 @@ class VenueAdapter(Protocol):
 
     def session(self, streams: Sequence[str]) -> Session:
         """A session for one connection; ValueError names a stream that does not exist."""
+
+    def coverage(self, streams: Sequence[str]) -> Sequence[tuple[StreamKind, InstrumentId]]:
+        """Which market data these streams carry; private streams carry none."""
 
     def is_private(self, streams: Sequence[str]) -> bool:
         """Whether a connection with these streams carries reports and order entry."""
