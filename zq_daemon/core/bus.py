@@ -9,7 +9,7 @@ segment, and a star that is the last segment for all (one or more) that remain. 
 when either of them first appears, so that a publish is one dictionary look-up.
 
 Order of delivery: every subscriber of an event gets it, in the order of subscribing, before the
-next event is delivered to anyone; what handlers publish meanwhile waits in a first-in, first-out queue.
+next event is delivered to anyone; what handlers publish meanwhile waits, first in, first out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The names of the bus's topics, built in one place.
 
 Every topic is dotted; a segment that comes from outside (a symbol, an account, a strategy's name)
-is escaped so that it can neither add a segment nor act as a wildcard. `docs/topics.md` is the table of
-all topics with their events and publishers. Topics are memoised: making one for an event that has
-been seen before costs a look-up. Publishers and subscribers call this; the bus does not.
+is escaped so that it can neither add a segment nor act as a wildcard. `docs/topics.md` is the table
+of all topics with their events and publishers. Topics are memoised: making one that has been made
+before costs a look-up. Publishers and subscribers call this; the bus does not.
 """
 
 from __future__ import annotations

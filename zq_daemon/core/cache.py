@@ -1,0 +1,318 @@
+"""The cache: the latest of everything, with its indices kept current.
+
+Owns the daemon's view of instruments, market data, books, orders, positions and accounts. Never
+decides anything and never publishes: engines write to it before they publish, everybody reads. A
+read costs the same whatever else is in here; no orders are searched or copied when asked.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from zq_daemon.errors import OrderError
+from zq_daemon.model.account import Account
+from zq_daemon.model.bar import Bar, BarSpec
+from zq_daemon.model.ids import (
+    AccountId,
+    ClientOrderId,
+    InstrumentId,
+    StrategyId,
+    VenueOrderId,
+)
+from zq_daemon.model.instrument import Instrument
+from zq_daemon.model.market import InstrumentStatus, MarkPrice, Quote, Trade
+from zq_daemon.model.order import Order
+from zq_daemon.model.position import Position
+
+if TYPE_CHECKING:
+    from zq_daemon.core.book import OrderBook
+
+_VENUE_IDS_PER_ORDER = 16
+"""A cancel-replace gives an order a new venue id: fills may still name this many older ones."""
+
+
+class Cache:
+    """What is known now. Market data is bounded by the instruments, orders by *closed_orders*.
+
+    The `orders_*` methods return live views, oldest first, of one index each. A view is good for as
+    long as nothing changes: to submit, or anything else that may open or close an order, while
+    going through one, take `tuple(view)` first.
+    """
+
+    def __init__(self, *, closed_orders: int = 10_000) -> None:
+        """Remember the last *closed_orders* orders that closed; live ones are always remembered."""
+        self._closed_limit = closed_orders
+        self._instruments: dict[InstrumentId, Instrument] = {}
+        self._trades: dict[InstrumentId, Trade] = {}
+        self._quotes: dict[InstrumentId, Quote] = {}
+        self._marks: dict[InstrumentId, MarkPrice] = {}
+        self._statuses: dict[InstrumentId, InstrumentStatus] = {}
+        self._bars: dict[tuple[InstrumentId, str], Bar] = {}
+        self._books: dict[InstrumentId, OrderBook] = {}
+        self._orders: dict[ClientOrderId, Order] = {}
+        self._open = _OrderIndex()
+        self._in_flight = _OrderIndex()
+        self._live = _OrderIndex()
+        self._closed = _OrderIndex()
+        self._closing_order: OrderedDict[ClientOrderId, None] = OrderedDict()
+        self._venue_ids = _VenueIds()
+        self._positions: dict[tuple[AccountId, InstrumentId], Position] = {}
+        self._accounts: dict[AccountId, Account] = {}
+
+    def add_instrument(self, instrument: Instrument) -> None:
+        """Add, or replace what was known of it."""
+        self._instruments[instrument.id] = instrument
+
+    def instrument(self, instrument_id: InstrumentId) -> Instrument | None:
+        """The instrument; None if the venue has not named it."""
+        return self._instruments.get(instrument_id)
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """All instruments, in the order they were added."""
+        return tuple(self._instruments.values())
+
+    def put_trade(self, trade: Trade) -> None:
+        """Remember the latest trade of its instrument."""
+        self._trades[trade.instrument_id] = trade
+
+    def put_quote(self, quote: Quote) -> None:
+        """Remember the latest best bid and offer of its instrument."""
+        self._quotes[quote.instrument_id] = quote
+
+    def put_mark(self, mark: MarkPrice) -> None:
+        """Remember the latest mark of its instrument."""
+        self._marks[mark.instrument_id] = mark
+
+    def put_status(self, status: InstrumentStatus) -> None:
+        """Remember the latest trading status of its instrument."""
+        self._statuses[status.instrument_id] = status
+
+    def put_bar(self, bar: Bar) -> None:
+        """Remember the latest bar of its instrument and spec."""
+        self._bars[bar.instrument_id, bar.spec.text] = bar
+
+    def put_book(self, instrument_id: InstrumentId, book: OrderBook) -> None:
+        """Show *book*, which its owner goes on updating, as the book of *instrument_id*."""
+        self._books[instrument_id] = book
+
+    def trade(self, instrument_id: InstrumentId) -> Trade | None:
+        """The latest trade."""
+        return self._trades.get(instrument_id)
+
+    def quote(self, instrument_id: InstrumentId) -> Quote | None:
+        """The latest best bid and offer."""
+        return self._quotes.get(instrument_id)
+
+    def mark(self, instrument_id: InstrumentId) -> MarkPrice | None:
+        """The latest mark price."""
+        return self._marks.get(instrument_id)
+
+    def status(self, instrument_id: InstrumentId) -> InstrumentStatus | None:
+        """The latest trading status."""
+        return self._statuses.get(instrument_id)
+
+    def bar(self, instrument_id: InstrumentId, spec: BarSpec) -> Bar | None:
+        """The latest closed bar of that spec."""
+        return self._bars.get((instrument_id, spec.text))
+
+    def book(self, instrument_id: InstrumentId) -> OrderBook | None:
+        """The order book as it stands; to be read, not changed."""
+        return self._books.get(instrument_id)
+
+    def mid_or_mark(self, instrument_id: InstrumentId) -> Decimal | None:
+        """What the instrument is worth now: its mark, else the mid price, else the last trade."""
+        mark = self._marks.get(instrument_id)
+        if mark is not None:
+            return mark.mark_price
+        mid = self._mid(instrument_id)
+        if mid is not None:
+            return mid
+        trade = self._trades.get(instrument_id)
+        return None if trade is None else trade.price
+
+    def put_order(self, order: Order) -> None:
+        """Insert *order*, or replace the one of its client order id, in all indices.
+
+        The oldest closed order is forgotten when there are too many. OrderError if the order was
+        known for another account, instrument or strategy.
+        """
+        cloid = order.client_order_id
+        _check_same(self._orders.get(cloid), order)
+        self._orders[cloid] = order
+        self._open.put_if(order.is_open, order)
+        self._in_flight.put_if(order.is_in_flight, order)
+        self._live.put_if(not order.is_closed, order)
+        self._closed.put_if(order.is_closed, order)
+        self._venue_ids.put(order)
+        if order.is_closed:
+            self._closing_order[cloid] = None
+            self._forget_oldest_closed()
+        else:
+            self._closing_order.pop(cloid, None)
+
+    def order(self, client_order_id: ClientOrderId) -> Order | None:
+        """The order; None if it was never known or closed too long ago."""
+        return self._orders.get(client_order_id)
+
+    def order_by_venue_id(
+        self, account_id: AccountId, venue_order_id: VenueOrderId
+    ) -> Order | None:
+        """The order that has, or had before it was modified, *venue_order_id*."""
+        cloid = self._venue_ids.find(account_id, venue_order_id)
+        return None if cloid is None else self._orders[cloid]
+
+    def orders_open(
+        self, *, instrument_id: InstrumentId | None = None, strategy_id: StrategyId | None = None
+    ) -> Collection[Order]:
+        """Orders the venue has confirmed and that are not finished, narrowed where asked."""
+        return self._open.select(instrument_id, strategy_id)
+
+    def orders_in_flight(
+        self, *, instrument_id: InstrumentId | None = None, strategy_id: StrategyId | None = None
+    ) -> Collection[Order]:
+        """Orders with a submit, cancel or modify whose outcome is not known yet."""
+        return self._in_flight.select(instrument_id, strategy_id)
+
+    def orders_live(
+        self, *, instrument_id: InstrumentId | None = None, strategy_id: StrategyId | None = None
+    ) -> Collection[Order]:
+        """Orders that are not closed, from the moment they were asked for."""
+        return self._live.select(instrument_id, strategy_id)
+
+    def orders_closed(
+        self, *, instrument_id: InstrumentId | None = None, strategy_id: StrategyId | None = None
+    ) -> Collection[Order]:
+        """The orders that closed last."""
+        return self._closed.select(instrument_id, strategy_id)
+
+    def open_count(
+        self, *, instrument_id: InstrumentId | None = None, strategy_id: StrategyId | None = None
+    ) -> int:
+        """How many `orders_open` has."""
+        return len(self._open.select(instrument_id, strategy_id))
+
+    def live_count(
+        self, *, instrument_id: InstrumentId | None = None, strategy_id: StrategyId | None = None
+    ) -> int:
+        """How many `orders_live` has."""
+        return len(self._live.select(instrument_id, strategy_id))
+
+    def put_position(self, position: Position) -> None:
+        """Insert or replace a net position."""
+        self._positions[position.account_id, position.instrument_id] = position
+
+    def position(self, account_id: AccountId, instrument_id: InstrumentId) -> Position | None:
+        """The net position; None if there never was one."""
+        return self._positions.get((account_id, instrument_id))
+
+    def positions(self) -> tuple[Position, ...]:
+        """All net positions, flat ones too."""
+        return tuple(self._positions.values())
+
+    def put_account(self, account: Account) -> None:
+        """Remember the venue's latest statement of an account."""
+        self._accounts[account.account_id] = account
+
+    def account(self, account_id: AccountId) -> Account | None:
+        """The latest statement; None before the first."""
+        return self._accounts.get(account_id)
+
+    def _mid(self, instrument_id: InstrumentId) -> Decimal | None:
+        quote = self._quotes.get(instrument_id)
+        if quote is not None and quote.bid_price is not None and quote.ask_price is not None:
+            return (quote.bid_price + quote.ask_price) / 2
+        book = self._books.get(instrument_id)
+        return None if book is None else book.mid
+
+    def _forget_oldest_closed(self) -> None:
+        while len(self._closing_order) > self._closed_limit:
+            cloid, _ = self._closing_order.popitem(last=False)
+            self._closed.put_if(False, self._orders.pop(cloid))
+            self._venue_ids.forget(cloid)
+
+
+_Scope = tuple[InstrumentId | None, StrategyId | None]
+
+
+class _OrderIndex:
+    """Orders of one kind, grouped by instrument, by strategy, by both and all together.
+
+    A group stays when its last order leaves it, so that a view of it stays live: there are at most
+    as many as instruments times strategies.
+    """
+
+    __slots__ = ("_groups",)
+
+    def __init__(self) -> None:
+        self._groups: dict[_Scope, dict[ClientOrderId, Order]] = {(None, None): {}}
+
+    def put_if(self, belongs: bool, order: Order) -> None:
+        """Insert or replace *order*, or make sure that it is not in here."""
+        if belongs:
+            for scope in _scopes(order):
+                self._groups.setdefault(scope, {})[order.client_order_id] = order
+        elif order.client_order_id in self._groups[None, None]:
+            for scope in _scopes(order):
+                del self._groups[scope][order.client_order_id]
+
+    def select(
+        self, instrument_id: InstrumentId | None, strategy_id: StrategyId | None
+    ) -> Collection[Order]:
+        """A live view of one group; None stands for any."""
+        group = self._groups.get((instrument_id, strategy_id))
+        return () if group is None else group.values()
+
+
+def _scopes(order: Order) -> tuple[_Scope, ...]:
+    instrument_id, strategy_id = order.instrument_id, order.strategy_id
+    return (None, None), (instrument_id, None), (None, strategy_id), (instrument_id, strategy_id)
+
+
+_VenueKey = tuple[AccountId, VenueOrderId]
+
+
+class _VenueIds:
+    """Which order a venue's order id means: the last one of the account that was given it."""
+
+    __slots__ = ("_keys", "_orders")
+
+    def __init__(self) -> None:
+        self._orders: dict[_VenueKey, ClientOrderId] = {}
+        self._keys: dict[ClientOrderId, list[_VenueKey]] = {}
+
+    def put(self, order: Order) -> None:
+        """Remember the venue id of *order*, and its former ones up to a bound."""
+        if order.venue_order_id is None:
+            return
+        key = order.account_id, order.venue_order_id
+        holder = self._orders.get(key)
+        if holder == order.client_order_id:
+            return
+        if holder is not None:
+            self._keys[holder].remove(key)
+        self._orders[key] = order.client_order_id
+        keys = self._keys.setdefault(order.client_order_id, [])
+        keys.append(key)
+        if len(keys) > _VENUE_IDS_PER_ORDER:
+            del self._orders[keys.pop(0)]
+
+    def find(self, account_id: AccountId, venue_order_id: VenueOrderId) -> ClientOrderId | None:
+        """The client order id of the order that was given *venue_order_id*."""
+        return self._orders.get((account_id, venue_order_id))
+
+    def forget(self, client_order_id: ClientOrderId) -> None:
+        """Forget all venue ids of an order."""
+        for key in self._keys.pop(client_order_id, ()):
+            del self._orders[key]
+
+
+def _check_same(known: Order | None, order: Order) -> None:
+    if known is None:
+        return
+    before = known.account_id, known.instrument_id, known.strategy_id
+    after = order.account_id, order.instrument_id, order.strategy_id
+    if before != after:
+        raise OrderError(f"order {order.client_order_id} of {before} cannot become one of {after}")
