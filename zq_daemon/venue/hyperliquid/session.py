@@ -1,0 +1,287 @@
+"""Hyperliquid's WebSocket protocol on one connection: subscriptions out, understood messages in.
+
+Owns which streams this connection has and what each message means. No I/O, no clock, and no
+message, whatever its bytes, makes it raise: what is not understood is named in `Received.problem`
+and the good parts beside it are kept. A new one is made for every connection, by the adapter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from attrs import frozen
+
+from zq_daemon.model.ids import AccountId, InstrumentId, instrument_id
+from zq_daemon.model.market import MarketEvent
+from zq_daemon.model.report import Report
+from zq_daemon.venue.hyperliquid import decode, wire
+from zq_daemon.venue.interface import Received, Reply
+
+MARKET_STREAMS = frozenset({"l2Book", "bbo", "trades", "activeAssetCtx"})
+PRIVATE_STREAMS = frozenset({"orderUpdates", "userFills", "userEvents"})
+
+_GREETING = "Websocket connection established."
+_PING = '{"method":"ping"}'
+_NOTHING = Received()
+_PROBLEM_CHARS = 300
+_PENDING_POST = re.compile(r"too many pending post requests.*?id=(\d{1,18})", re.DOTALL)
+_BROKEN = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_order_update = wire.decoder(wire.OrderUpdate).decode
+_fill = wire.decoder(wire.Fill).decode
+_trade = wire.decoder(wire.Trade).decode
+_raw_list = wire.decoder(list[msgspec.Raw]).decode
+_raw_user_fills = wire.decoder(wire.RawUserFills).decode
+_raw_user_event = wire.decoder(wire.RawUserEvent).decode
+
+
+@frozen
+class Stream:
+    """One subscription: its kind and, for market data, the coin."""
+
+    kind: str
+    coin: str | None
+
+    @property
+    def private(self) -> bool:
+        """Whether it is about an account."""
+        return self.kind in PRIVATE_STREAMS
+
+    @classmethod
+    def parse(cls, text: str) -> Stream:
+        """Read `l2Book:BTC` or `orderUpdates`; ValueError says what is wrong with it."""
+        kind, colon, coin = text.partition(":")
+        if kind in PRIVATE_STREAMS:
+            if colon:
+                raise ValueError(f"stream {text!r}: {kind} takes no symbol")
+            return cls(kind, None)
+        if kind not in MARKET_STREAMS:
+            names = ", ".join(sorted(MARKET_STREAMS | PRIVATE_STREAMS))
+            raise ValueError(f"stream {text!r}: hyperliquid has {names}")
+        if not coin:
+            raise ValueError(f"stream {text!r}: needs a symbol, e.g. '{kind}:BTC'")
+        return cls(kind, coin)
+
+    def subscription(self, address: str | None) -> dict[str, str]:
+        """The body of its subscription; a private one names the account's *address*."""
+        if self.coin is not None:
+            return {"type": self.kind, "coin": self.coin}
+        assert address is not None
+        return {"type": self.kind, "user": address}
+
+
+class HyperliquidSession:
+    """One connection's protocol; see `venue.interface.Session`."""
+
+    def __init__(
+        self, streams: Sequence[str], *, account_id: AccountId | None, address: str | None
+    ) -> None:
+        """For *streams*; ValueError names one that does not exist or needs an account."""
+        self._streams = {text: Stream.parse(text) for text in streams}
+        for text, stream in self._streams.items():
+            if stream.private and (account_id is None or address is None):
+                raise ValueError(f"stream {text!r}: needs venues.hyperliquid.account")
+        self._account_id = account_id
+        self._address = address
+        self._instruments: Mapping[str, InstrumentId] = {
+            stream.coin: instrument_id(decode.VENUE, stream.coin)
+            for stream in self._streams.values()
+            if stream.coin is not None
+        }
+        self._handlers: Mapping[type, Callable[[Any, int], Received]] = {
+            wire.BookMessage: self._on_book,
+            wire.BboMessage: self._on_bbo,
+            wire.TradesMessage: self._on_trades,
+            wire.AssetContextMessage: self._on_context,
+            wire.OrderUpdatesMessage: self._on_order_updates,
+            wire.UserFillsMessage: self._on_user_fills,
+            wire.UserMessage: self._on_user,
+            wire.PostMessage: self._on_post,
+            wire.SubscriptionMessage: self._on_subscription,
+            wire.ErrorMessage: self._on_error,
+            wire.PongMessage: self._on_pong,
+        }
+
+    def opening(self) -> Sequence[str]:
+        """One subscription for each stream."""
+        return tuple(
+            wire.encode(
+                {"method": "subscribe", "subscription": stream.subscription(self._address)}
+            ).decode()
+            for stream in self._streams.values()
+        )
+
+    def ping(self) -> str:
+        """The venue answers it on channel `pong`."""
+        return _PING
+
+    def receive(self, message: str | bytes, ts_recv_ns: int) -> Received:
+        """What *message* means; never raises."""
+        try:
+            decoded = wire.decode_message(message)
+        except _BROKEN as error:
+            return self._undecoded(message, ts_recv_ns, error)
+        try:
+            return self._handlers[type(decoded)](decoded, ts_recv_ns)
+        except ValueError as error:
+            return _problem(f"{_channel_of(decoded)}: {error}")
+
+    def _on_book(self, message: wire.BookMessage, ts_recv_ns: int) -> Received:
+        data = message.data
+        return Received(market=(decode.book(data, self._instrument(data.coin), ts_recv_ns),))
+
+    def _on_bbo(self, message: wire.BboMessage, ts_recv_ns: int) -> Received:
+        data = message.data
+        return Received(market=(decode.quote(data, self._instrument(data.coin), ts_recv_ns),))
+
+    def _on_context(self, message: wire.AssetContextMessage, ts_recv_ns: int) -> Received:
+        data = message.data
+        return Received(market=(decode.mark(data.ctx, self._instrument(data.coin), ts_recv_ns),))
+
+    def _on_trades(self, message: wire.TradesMessage, ts_recv_ns: int) -> Received:
+        market, problem = _each(message.data, lambda wired: self._trade(wired, ts_recv_ns))
+        return Received(market=market, problem=_named("trades", problem))
+
+    def _on_order_updates(self, message: wire.OrderUpdatesMessage, ts_recv_ns: int) -> Received:
+        reports, problem = _each(message.data, lambda wired: self._order(wired, ts_recv_ns))
+        unknown = [
+            update.status for update in message.data if not decode.order_status(update.status)[1]
+        ]
+        if unknown and not problem:
+            problem = f"status {unknown[0]!r} is unknown, read as accepted"
+        return Received(reports=reports, problem=_named("orderUpdates", problem))
+
+    def _on_user_fills(self, message: wire.UserFillsMessage, ts_recv_ns: int) -> Received:
+        return self._fills("userFills", message.data.fills, ts_recv_ns)
+
+    def _on_user(self, message: wire.UserMessage, ts_recv_ns: int) -> Received:
+        data = message.data
+        if data.fills is not None:
+            return self._fills("user", data.fills, ts_recv_ns)
+        if data.funding is not None:
+            return Received(reports=(decode.funding(data.funding, self._owner()),))
+        if data.non_user_cancel is not None:
+            return _NOTHING  # orderUpdates says the same of the order, and more
+        if data.liquidation is not None:
+            return _problem(f"user: liquidation {bytes(data.liquidation)!r}")
+        return _problem("user: an event of an unknown kind")
+
+    def _on_post(self, message: wire.PostMessage, _ts_recv_ns: int) -> Received:
+        return Received(replies=(Reply(post_id=message.data.id, body=message.data.response),))
+
+    def _on_subscription(self, message: wire.SubscriptionMessage, _ts_recv_ns: int) -> Received:
+        data = message.data
+        if data.method != "subscribe":
+            return _NOTHING
+        told = Stream(data.subscription.type, data.subscription.coin)
+        names = tuple(text for text, stream in self._streams.items() if stream == told)
+        if not names:
+            return _problem(f"subscriptionResponse: {told.kind}:{told.coin} was not asked for")
+        return Received(subscribed=names)
+
+    def _on_error(self, message: wire.ErrorMessage, _ts_recv_ns: int) -> Received:
+        problem = f"error: {message.data}"[:_PROBLEM_CHARS]
+        refused = _PENDING_POST.search(message.data)
+        if refused is None:
+            return Received(problem=problem)
+        body = wire.PostResponse(kind="error", payload=msgspec.Raw(wire.encode(message.data)))
+        return Received(replies=(Reply(post_id=int(refused[1]), body=body),), problem=problem)
+
+    def _on_pong(self, _message: wire.PongMessage, _ts_recv_ns: int) -> Received:
+        return Received(pong=True)
+
+    def _undecoded(self, message: str | bytes, ts_recv_ns: int, error: Exception) -> Received:
+        """A message that does not fit: the greeting, or one whose good elements are saved."""
+        if _is_greeting(message):
+            return _NOTHING
+        try:
+            envelope = wire.decode_envelope(message)
+        except _BROKEN:
+            return _problem(f"not a message: {error}")
+        try:
+            return self._salvaged(envelope, ts_recv_ns)
+        except _BROKEN:
+            return _problem(f"{envelope.channel[:40]!r}: {error}")
+
+    def _salvaged(self, envelope: wire.Envelope, ts_recv_ns: int) -> Received:
+        match envelope.channel:
+            case "trades":
+                trades, problem = _each(
+                    _raw_list(envelope.data), lambda raw: self._trade(_trade(raw), ts_recv_ns)
+                )
+                return Received(market=trades, problem=_named("trades", problem))
+            case "orderUpdates":
+                orders, problem = _each(
+                    _raw_list(envelope.data),
+                    lambda raw: self._order(_order_update(raw), ts_recv_ns),
+                )
+                return Received(reports=orders, problem=_named("orderUpdates", problem))
+            case "userFills":
+                return self._raw_fills("userFills", _raw_user_fills(envelope.data), ts_recv_ns)
+            case "user":
+                return self._raw_fills("user", _raw_user_event(envelope.data), ts_recv_ns)
+            case other:
+                raise msgspec.ValidationError(f"channel {other!r}")
+
+    def _fills(self, channel: str, fills: Iterable[wire.Fill], ts_recv_ns: int) -> Received:
+        owner = self._owner()
+        reports, problem = _each(fills, lambda wired: decode.fill(wired, owner, ts_recv_ns))
+        return Received(reports=reports, problem=_named(channel, problem))
+
+    def _raw_fills(
+        self, channel: str, data: wire.RawUserFills | wire.RawUserEvent, ts_recv_ns: int
+    ) -> Received:
+        owner = self._owner()
+        reports, problem = _each(data.fills, lambda raw: decode.fill(_fill(raw), owner, ts_recv_ns))
+        return Received(reports=reports, problem=_named(channel, problem))
+
+    def _trade(self, wired: wire.Trade, ts_recv_ns: int) -> MarketEvent:
+        return decode.trade(wired, self._instrument(wired.coin), ts_recv_ns)
+
+    def _order(self, wired: wire.OrderUpdate, ts_recv_ns: int) -> Report:
+        return decode.order_report(wired, self._owner(), ts_recv_ns)
+
+    def _instrument(self, coin: str) -> InstrumentId:
+        known = self._instruments.get(coin)
+        if known is None:
+            raise ValueError(f"coin {coin[:64]!r} is not subscribed to here")
+        return known
+
+    def _owner(self) -> AccountId:
+        if self._account_id is None:
+            raise ValueError("a private message on a connection without an account")
+        return self._account_id
+
+
+def _each(items: Iterable[_T], read: Callable[[_T], _R]) -> tuple[tuple[_R, ...], str]:
+    """All of *items* that can be read, and what is wrong with the first that cannot."""
+    good: list[_R] = []
+    problem = ""
+    for item in items:
+        try:
+            good.append(read(item))
+        except (ValueError, RecursionError) as error:
+            problem = problem or str(error)
+    return tuple(good), problem
+
+
+def _problem(text: str) -> Received:
+    return Received(problem=text[:_PROBLEM_CHARS])
+
+
+def _named(channel: str, problem: str) -> str:
+    return f"{channel}: {problem}"[:_PROBLEM_CHARS] if problem else ""
+
+
+def _channel_of(message: msgspec.Struct) -> str:
+    return str(message.__struct_config__.tag)
+
+
+def _is_greeting(message: str | bytes) -> bool:
+    text = message if isinstance(message, str) else message[:100].decode("utf-8", "replace")
+    return text.strip() == _GREETING
