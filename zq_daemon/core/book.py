@@ -182,21 +182,23 @@ class OrderBook:
         self.updates += 1
 
 
-def delta_between(book: OrderBook, snapshot: BookSnapshot) -> BookDelta | None:
-    """The delta that turns *book* into *snapshot*; None when no level differs.
+def delta_since(
+    bids: Sequence[BookLevel], asks: Sequence[BookLevel], book: OrderBook
+) -> BookDelta | None:
+    """The delta that leads from former *bids* and *asks* to *book*; None when no level differs.
 
-    For venues that send only snapshots; the delta carries no number and the snapshot's times.
+    For venues that send only snapshots. It has no sequence number and the book's times.
     """
-    bids = _changes(book.bids(), snapshot.bids)
-    asks = _changes(book.asks(), snapshot.asks)
-    if not bids and not asks:
+    bid_changes = _changes(bids, book.bids())
+    ask_changes = _changes(asks, book.asks())
+    if not bid_changes and not ask_changes:
         return None
     return BookDelta(
-        instrument_id=snapshot.instrument_id,
-        bids=Levels.of(bids),
-        asks=Levels.of(asks),
-        ts_event_ns=snapshot.ts_event_ns,
-        ts_recv_ns=snapshot.ts_recv_ns,
+        instrument_id=book.instrument_id,
+        bids=Levels.of(bid_changes),
+        asks=Levels.of(ask_changes),
+        ts_event_ns=book.ts_event_ns,
+        ts_recv_ns=book.ts_recv_ns,
     )
 
 
