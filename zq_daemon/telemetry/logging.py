@@ -40,11 +40,10 @@ def configure(level: LogLevel, style: Format = "auto", stream: TextIO | None = N
     out = sys.stderr if stream is None else stream
     text = style == "text" or (style == "auto" and out.isatty())
     set_level(level)
-    writer = _Writer(out)
     structlog.configure(
         processors=[_below_level, *_common(text), *_rendering(text, out)],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS["debug"]),
-        logger_factory=lambda *_: writer,
+        logger_factory=lambda *name: _Writer(out, *name),
         cache_logger_on_first_use=False,
     )
 
@@ -57,7 +56,7 @@ def set_level(level: LogLevel) -> None:
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """The logger of the component *name*; `log.bind(...)` adds values to each of its lines."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger_name=name)
+    logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger
 
 
@@ -82,11 +81,16 @@ def _below_level(_logger: Any, method: str, event: EventDict) -> EventDict:
     return event
 
 
+def _add_name(logger: Any, _method: str, event: EventDict) -> EventDict:
+    event["logger_name"] = logger.name
+    return event
+
+
 def _common(text: bool) -> list[Processor]:
     stamp = structlog.processors.TimeStamper(
         fmt="%H:%M:%S.%f" if text else "iso", utc=not text, key="timestamp"
     )
-    return [structlog.stdlib.add_log_level, stamp, redact]
+    return [_add_name, structlog.stdlib.add_log_level, stamp, redact]
 
 
 def _rendering(text: bool, out: TextIO) -> list[Processor]:
@@ -124,7 +128,7 @@ def _printable(text: str) -> str:
 
 
 def _json(_logger: Any, _method: str, event: EventDict) -> str:
-    event["logger"] = event.pop("logger_name", "")
+    event["logger"] = event.pop("logger_name")
     event = _first(event, "timestamp", "level", "logger", "event")
     try:
         line = msgspec.json.encode(event, enc_hook=_plain)
@@ -151,7 +155,8 @@ def _plain(value: Any) -> Any:
 class _Writer:
     """Writes finished lines; a stream that cannot be written must not stop the trading."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, name: str = "") -> None:
+        self.name = name
         self._out = out
 
     def msg(self, line: str) -> None:
