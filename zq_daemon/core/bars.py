@@ -13,8 +13,8 @@ on today's clock makes bars by arrival.
 
 Tick, volume and notional bars close when the step is reached, and hold it exactly: a trade that is
 larger than what is missing is split over bars, and counts as a trade in each bar that it touches.
-Volume and notional of the parts add up to the trade exactly; in notional bars the split quantity is
-cut at 12 decimals, so that it stays a finite decimal.
+Volume and notional of the parts add up to the trade exactly; in notional bars the quantity is split
+at 12 decimals, so that it stays a finite decimal.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class _MeasuredBars:
                 if not excess:
                     closed.append(self._close(trade))
                 break
-            part, worth = self._split(trade.price)
+            part, worth = self._split(trade.price, quantity, notional)
             self._bar.add(trade, part, worth)
             closed.append(self._close(trade))
             quantity, notional = quantity - part, notional - worth
@@ -202,13 +202,17 @@ class _MeasuredBars:
             return self._spec.step - bar.trades
         return self._spec.step - self._measure(bar.volume, bar.notional)
 
-    def _split(self, price: Decimal) -> tuple[Decimal, Decimal]:
-        """Quantity and notional at *price* of exactly what the open bar still misses."""
+    def _split(
+        self, price: Decimal, quantity: Decimal, notional: Decimal
+    ) -> tuple[Decimal, Decimal]:
+        """Of *quantity*, worth *notional*, what the open bar still misses, and its notional."""
         missing = self._missing()
         if self._spec.kind is BarKind.VOLUME:
             return missing, missing * price
-        part = _WIDE.divide(missing, price)
-        return part.quantize(_SPLIT_STEP, rounding=ROUND_DOWN, context=_WIDE), missing
+        # what is left is cut, not the part: so the error does not grow with the number of parts
+        left = _WIDE.divide(notional - missing, price)
+        left = left.quantize(_SPLIT_STEP, rounding=ROUND_DOWN, context=_WIDE)
+        return quantity - left, missing
 
     def _close(self, trade: Trade) -> Bar:
         bar = self._bar
