@@ -1,0 +1,1 @@
+"""The embedded exchange: Hyperliquid's protocol over a market of our own, to trade against."""
