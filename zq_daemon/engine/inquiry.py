@@ -1,0 +1,152 @@
+"""Asks the venue about every order in flight that is overdue, until evidence decides.
+
+Owns the questions and what their answers prove. One "not found" proves nothing, as venues say it of
+orders that live: an order that was never seen expires only when its validity is over and both
+sources, the order's status and the list of open orders, have since denied it repeatedly, over a
+span of time. An order without a validity bound never expires by silence. The execution engine runs
+this as a task of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import structlog
+import trio
+
+from zq_daemon.core.cache import Cache
+from zq_daemon.engine.in_flight import InFlight, Watch
+from zq_daemon.engine.ledger import OrderLedger
+from zq_daemon.engine.reports import ReportReader
+from zq_daemon.errors import DecodeError, LinkError, LinkRefused
+from zq_daemon.model.ids import AccountId, ClientOrderId
+from zq_daemon.model.order import Order, OrderStatus
+from zq_daemon.model.report import AccountReport, OrderReport
+from zq_daemon.ports.clock import NS_PER_S, Clock
+
+NEGATIVES = 3
+"""How many complete negative answers, after its validity, an order needs before it expires."""
+NEGATIVE_SPAN_NS = 10 * NS_PER_S
+"""Over how long they must be spread."""
+_CONCURRENT = 8
+
+_log = structlog.get_logger("zq.inquiry")
+
+
+class OrderQueries(Protocol):
+    """What can be asked of a venue about an account; every `VenueAdapter` answers."""
+
+    async def query_order(self, client_order_id: ClientOrderId) -> OrderReport | None:
+        """What the venue knows of one order; None is "not found"."""
+
+    async def load_account(self) -> AccountReport:
+        """The account's figures, positions and open orders."""
+
+
+class Inquiry:
+    """The questions about orders in flight."""
+
+    def __init__(
+        self,
+        *,
+        queries: Mapping[AccountId, OrderQueries],
+        cache: Cache,
+        clock: Clock,
+        ledger: OrderLedger,
+        in_flight: InFlight,
+        reports: ReportReader,
+    ) -> None:
+        self._queries = queries
+        self._cache = cache
+        self._clock = clock
+        self._ledger = ledger
+        self._in_flight = in_flight
+        self._reports = reports
+        self._places = trio.CapacityLimiter(_CONCURRENT)
+        self.asked = 0
+        self.failed = 0
+
+    async def run(self) -> None:
+        """Ask whenever something is due, until cancelled."""
+        while True:
+            due = self._in_flight.due(self._clock.monotonic_ns())
+            if due:
+                await self._sweep(due)
+            else:
+                await self._in_flight.wait_due(self._clock.monotonic_ns())
+
+    async def _sweep(self, due: Iterable[Watch]) -> None:
+        absent: dict[AccountId, list[Watch]] = {}
+        async with trio.open_nursery() as nursery:
+            for watch in due:
+                nursery.start_soon(self._ask, watch, absent)
+        async with trio.open_nursery() as nursery:
+            for account_id, watches in absent.items():
+                nursery.start_soon(self._ask_second_source, account_id, watches)
+
+    async def _ask(self, watch: Watch, absent: dict[AccountId, list[Watch]]) -> None:
+        """The first source: the order's own status."""
+        async with self._places:
+            lapsed = watch.lapsed(self._clock.now_ns())
+            queries = self._queries[watch.account_id]
+            try:
+                self.asked += 1
+                report = await queries.query_order(watch.client_order_id)
+            except (LinkError, LinkRefused, DecodeError) as error:
+                self._unanswered(str(error), watch.account_id)
+                return
+        if report is not None:
+            self._answered(watch, report, lapsed=lapsed)
+        elif lapsed:
+            absent.setdefault(watch.account_id, []).append(watch)
+
+    def _answered(self, watch: Watch, report: OrderReport, *, lapsed: bool) -> None:
+        watch.negatives = 0
+        self._reports.read(report)
+        order = self._cache.order(watch.client_order_id)
+        if order is None or order.is_closed:
+            return
+        if report.status is OrderStatus.ACCEPTED:
+            watch.doubted = False
+        # The request's validity is over and the order stands as before: it had no effect.
+        if lapsed and watch.lapsed(self._clock.now_ns()) and order.pending is not None:
+            reason = f"the venue has the order {report.status.value} after the request's validity"
+            order = self._ledger.refuse(order, order.pending, "NOT_EFFECTIVE", reason)
+        self._in_flight.settle(order)
+
+    async def _ask_second_source(self, account_id: AccountId, watches: Iterable[Watch]) -> None:
+        """The second source: the open orders of the account."""
+        try:
+            statement = await self._queries[account_id].load_account()
+        except (LinkError, LinkRefused, DecodeError) as error:
+            self._unanswered(str(error), account_id)
+            return
+        self._reports.read(statement)
+        for watch in watches:
+            order = self._cache.order(watch.client_order_id)
+            if order is not None and not _has_been_seen(order):
+                self._count_negative(order, watch)
+
+    def _count_negative(self, order: Order, watch: Watch) -> None:
+        if not watch.bounded or not watch.lapsed(self._clock.now_ns()):
+            return
+        now_ns = self._clock.monotonic_ns()
+        if watch.negatives == 0:
+            watch.first_negative_ns = now_ns
+        watch.negatives += 1
+        span_ns = now_ns - watch.first_negative_ns
+        if watch.negatives >= NEGATIVES and span_ns >= NEGATIVE_SPAN_NS:
+            reason = (
+                f"not at the venue: {watch.negatives} times neither by status nor among open "
+                f"orders within {span_ns // NS_PER_S} s after its validity"
+            )
+            self._ledger.expire(order, reason)
+
+    def _unanswered(self, detail: str, account_id: AccountId) -> None:
+        self.failed += 1
+        _log.warning("no answer about orders in flight", account=account_id, detail=detail)
+
+
+def _has_been_seen(order: Order) -> bool:
+    return bool(order.is_closed or order.venue_order_ids or order.filled_quantity)
