@@ -1,0 +1,30 @@
+"""Turns the errors the project raises on purpose into a message on stderr and an exit code.
+
+Anything else is a defect and keeps its traceback (exit 1). Called by `cli.main`.
+"""
+
+from __future__ import annotations
+
+from zq_daemon.control.client import Unreachable
+from zq_daemon.errors import ConfigError, CredentialError, StrategyError, ZqError
+from zq_daemon.exit_codes import ExitCode
+from zq_daemon.runtime.containment import leaves
+
+_CODES: tuple[tuple[type[ZqError], ExitCode], ...] = (
+    (CredentialError, ExitCode.CREDENTIALS),
+    (ConfigError, ExitCode.CONFIG),
+    (StrategyError, ExitCode.CONFIG),
+    (Unreachable, ExitCode.UNAVAILABLE),
+)
+
+
+def explain(error: BaseException) -> tuple[str, ExitCode] | None:
+    """What to print and exit with; None if any part of *error* is not raised on purpose."""
+    told = list(leaves(error))
+    if not all(isinstance(leaf, ZqError) for leaf in told):
+        return None
+    text = "\n".join(dict.fromkeys(str(leaf) for leaf in told))
+    for kind, code in _CODES:
+        if any(isinstance(leaf, kind) for leaf in told):
+            return text, code
+    return text, ExitCode.FAULT

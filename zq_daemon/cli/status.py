@@ -1,0 +1,66 @@
+"""The commands that ask a running daemon: over its control socket, shown as tables or JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import trio
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from zq_daemon.cli.tables import render_status
+from zq_daemon.control.client import request
+from zq_daemon.errors import ControlError
+
+_INTERVAL_S = 1.0
+
+
+def ask(path: Path, command: str) -> Any:
+    """The daemon's answer to one command."""
+    return trio.run(request, path, command)
+
+
+def show_status(path: Path, *, as_json: bool) -> None:
+    """Print the daemon's status once."""
+    status = ask(path, "status")
+    if as_json:
+        click.echo(msgspec.json.encode(status))
+    else:
+        Console().print(render_status(status))
+
+
+def watch_status(path: Path, *, as_json: bool) -> None:
+    """Print or redraw the status every second until Ctrl-C; a daemon that went away is waited for.
+
+    Raises ControlError when there is none at the start.
+    """
+    first = ask(path, "status")
+    try:
+        trio.run(_print_all if as_json else _redraw, path, first)
+    except KeyboardInterrupt:
+        return
+
+
+async def _print_all(path: Path, status: Any) -> None:
+    while True:
+        click.echo(msgspec.json.encode(status))
+        await trio.sleep(_INTERVAL_S)
+        status = await request(path, "status")
+
+
+async def _redraw(path: Path, status: Any) -> None:
+    with Live(render_status(status), auto_refresh=False, screen=False) as live:
+        while True:
+            await trio.sleep(_INTERVAL_S)
+            live.update(await _drawn(path), refresh=True)
+
+
+async def _drawn(path: Path) -> Any:
+    try:
+        return render_status(await request(path, "status"))
+    except ControlError as error:
+        return Text(f"{error}; waiting for it", style="yellow")
