@@ -314,6 +314,12 @@ class OrderStatus(Struct, frozen=True, gc=False):
     order: OrderUpdate | None = None
 
 
+class UserRole(Struct, frozen=True, gc=False):
+    """Info `userRole`: `user`, `agent`, `vault`, `subAccount` or `missing`."""
+
+    role: Text
+
+
 class Resting(Struct, frozen=True, gc=False):
     """An order that rests on the book."""
 
