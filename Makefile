@@ -1,0 +1,70 @@
+# Everything lives in $(VENV), made on first use from the versions pinned in .constraints.txt.
+#   make run     the demo of config.toml.example, on the embedded exchange; Ctrl-C stops it
+#   make test    every test, with coverage
+# PYTHON chooses the interpreter (3.11 or later), VENV the folder.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= config.toml.example
+SEEDS ?= 20
+COVERAGE ?= 90
+
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip --disable-pip-version-check install --quiet -c .constraints.txt
+pinned := pyproject.toml .constraints.txt
+
+.PHONY: help install run check test lint bench bench-peers soak sim clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(VENV)/.installed
+
+run: $(VENV)/.installed
+	@exec $(bin)/zq-daemon run --config $(CONFIG)
+
+check: $(VENV)/.installed
+	$(bin)/zq-daemon check --config $(CONFIG)
+
+test: $(VENV)/.installed-dev
+	rm -f .coverage .coverage.*
+	$(bin)/python -m pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE)
+
+lint: $(VENV)/.installed-dev
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+
+bench: $(VENV)/.installed-dev
+	$(bin)/python -m benchmarks.run
+
+bench-peers: $(VENV)/.installed-dev
+	$(bin)/python -m benchmarks.peers
+
+soak: $(VENV)/.installed-dev
+	$(bin)/python -m benchmarks.soak
+
+sim: $(VENV)/.installed-dev
+	ZQ_SIM_SEEDS=$(SEEDS) $(bin)/python -m pytest tests/sim
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+
+# The editable build takes its setuptools from the same constraints: nothing here is unpinned.
+$(VENV)/.installed: $(pinned) | $(VENV)/bin/python
+	PIP_CONSTRAINT=.constraints.txt $(pip) -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(pinned) $(VENV)/.installed
+	PIP_CONSTRAINT=.constraints.txt $(pip) -e '.[dev]'
+	touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo 'make: $(PYTHON) is missing or older than 3.11; run: make PYTHON=python3.12 ...' >&2; \
+	    exit 1; }
+	$(PYTHON) -m venv $(VENV)
