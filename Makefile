@@ -17,6 +17,20 @@ bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check install --quiet -c .constraints.txt
 pinned := pyproject.toml .constraints.txt
 
+# On Ctrl-C make itself would end as interrupted, whatever the daemon's exit code. So on a terminal
+# the daemon is the only one to see the key: it becomes the foreground process group alone. It stays
+# make's own child, which passes a SIGTERM on to it. Ctrl-Z is off, as nobody could resume it.
+define foreground
+import os, signal, sys
+if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp():
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpgrp())
+os.execv(sys.argv[1], sys.argv[1:])
+endef
+export foreground
+
 .PHONY: help install run check test lint bench bench-peers soak sim clean
 
 help:
@@ -25,7 +39,7 @@ help:
 install: $(VENV)/.installed
 
 run: $(VENV)/.installed
-	@exec $(bin)/zq-daemon run --config $(CONFIG)
+	@exec $(bin)/python -c "$$foreground" $(bin)/zq-daemon run --config $(CONFIG)
 
 check: $(VENV)/.installed
 	$(bin)/zq-daemon check --config $(CONFIG)
