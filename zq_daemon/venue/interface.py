@@ -124,7 +124,10 @@ Outcome = Acknowledged | Executed | Refused | NotSent | Ambiguous
 
 
 class OrderEntry(Protocol):
-    """Signs and sends; one for each account. `prepare_*` are synchronous and send nothing."""
+    """Signs and sends; one for each account. `prepare_*` are synchronous and send nothing.
+
+    They raise ValueError for an order the venue's protocol cannot express.
+    """
 
     def prepare_submit(self, orders: Sequence[Order]) -> Request:
         """Sign a submission; every order has its price set and rounded."""
@@ -133,7 +136,7 @@ class OrderEntry(Protocol):
         """Sign a cancellation of live orders, by client order id."""
 
     def prepare_modify(self, order: Order, price: Decimal, quantity: Decimal) -> Request:
-        """Sign a change of *order* to a new price and total quantity."""
+        """Sign a change of *order* to a new price and total quantity (filled part included)."""
 
     async def send(self, request: Request) -> Sequence[Outcome]:
         """Send, and wait for the answer within the venue's time-out: one outcome an order.
