@@ -268,6 +268,22 @@ def test_a_subscription_made_and_cancelled_inside_a_handler_hears_nothing() -> N
     assert watched.heard == []
 
 
+def test_a_new_subscription_does_not_bring_a_cancelled_one_back() -> None:
+    watched = Watched()
+
+    def subscribe_then_cancel(event: object) -> None:
+        watched.listen("a", "new")
+        watched.bus.publish("a", "next")
+        victim.cancel()
+
+    victim = watched.listen("a", "victim")
+    once = watched.bus.subscribe("start", subscribe_then_cancel)
+    watched.bus.publish("a", "before")
+    watched.bus.publish("start", 0)
+    once.cancel()
+    assert watched.heard == [("victim", "before"), ("new", "next")]
+
+
 def test_counters() -> None:
     watched = Watched()
     watched.listen("a.*", "x")

@@ -110,10 +110,10 @@ class _Route:
         self.resolve(())
 
     def resolve(self, subscriptions: Iterable[Subscription]) -> None:
-        """Deliver to *subscriptions* from now on; not while a delivery is under way."""
+        """Deliver to those of *subscriptions* that live; not while a delivery is under way."""
         self._calls = self.calls
         self._delivered = self.delivered
-        self.subscriptions = tuple(subscriptions)
+        self.subscriptions = tuple(each for each in subscriptions if not each.cancelled)
         self._callables = _distinct([each.handler for each in self.subscriptions])
         self.handlers = list(self._callables)
 
@@ -360,10 +360,7 @@ class MessageBus:
     def _refresh(self, subscription: Subscription) -> None:
         for route in self._routes_of(subscription):
             known = subscription in route.subscriptions
-            if subscription.cancelled and known:
-                route.resolve(each for each in route.subscriptions if each is not subscription)
-            elif not subscription.cancelled and not known:
-                route.resolve((*route.subscriptions, subscription))
+            route.resolve((*route.subscriptions, *(() if known else (subscription,))))
 
     def _routes_of(self, subscription: Subscription) -> Iterable[_Route]:
         pattern = subscription.segments
