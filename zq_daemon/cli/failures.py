@@ -6,7 +6,13 @@ Anything else is a defect and keeps its traceback (exit 1). Called by `cli.main`
 from __future__ import annotations
 
 from zq_daemon.control.client import Unreachable
-from zq_daemon.errors import ConfigError, CredentialError, StrategyError, ZqError
+from zq_daemon.errors import (
+    ConfigError,
+    CredentialError,
+    LinkError,
+    StrategyError,
+    ZqError,
+)
 from zq_daemon.exit_codes import ExitCode
 from zq_daemon.runtime.containment import leaves
 
@@ -15,6 +21,7 @@ _CODES: tuple[tuple[type[ZqError], ExitCode], ...] = (
     (ConfigError, ExitCode.CONFIG),
     (StrategyError, ExitCode.CONFIG),
     (Unreachable, ExitCode.UNAVAILABLE),
+    (LinkError, ExitCode.UNAVAILABLE),
 )
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -41,8 +41,8 @@ class _DecimalType(click.ParamType[Decimal]):
             number = Decimal(value)
         except InvalidOperation:
             number = Decimal("NaN")
-        if not number.is_finite() or number <= 0:
-            self.fail(f"{value!r} is not a number above 0", param, ctx)
+        if not number.is_finite() or number < 0:
+            self.fail(f"{value!r} is not a number of at least 0", param, ctx)
         return number
 
 
@@ -79,14 +79,39 @@ def check(config_path: Path) -> int:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--seed", type=click.IntRange(0), help="A synthetic market that replays.")
 @click.option("--replay", type=click.Path(path_type=Path), help="A capture, plain or .gz.")
-@click.option("--speed", type=_DecimalType(), default="1", show_default=True, help="Times faster.")
-def exchange(port: int, host: str, seed: int | None, replay: Path | None, speed: Decimal) -> int:
+@click.option(
+    "--speed",
+    type=_DecimalType(),
+    default="1",
+    show_default=True,
+    help="How many times faster to replay; 0: as fast as clients take it.",
+)
+@click.option(
+    "--network",
+    type=click.Choice(["mainnet", "testnet"]),
+    default="mainnet",
+    show_default=True,
+    help="Whose signatures to accept.",
+)
+def exchange(
+    port: int,
+    host: str,
+    seed: int | None,
+    replay: Path | None,
+    speed: Decimal,
+    network: Literal["mainnet", "testnet"],
+) -> int:
     """Run the embedded exchange alone: a market to try strategies on."""
     if seed is not None and replay is not None:
         raise click.UsageError("a market is seeded or replayed: give --seed or --replay, not both")
     from zq_daemon.cli.exchange import run_exchange
+    from zq_daemon.config.schema import ExchangeConfig
+    from zq_daemon.telemetry.logging import configure
 
-    run_exchange(host=host, port=port, seed=seed, replay=replay, speed=speed)
+    configure("info")
+    source = None if replay is None else str(replay)
+    config = ExchangeConfig(host=host, port=port, seed=seed, replay=source, speed=speed)
+    run_exchange(config, network)
     return ExitCode.OK
 
 

@@ -88,6 +88,11 @@ def _positive(value: Decimal) -> None:
         raise Mismatch("more than 0", value)
 
 
+def _at_least_0(value: Decimal) -> None:
+    if value < 0:
+        raise Mismatch("0 or more", value)
+
+
 def _matches(pattern: re.Pattern[str], expected: str) -> Rule:
     def rule(value: str) -> None:
         if not pattern.fullmatch(value):
@@ -228,9 +233,10 @@ RULES: Rules = {
         "port": _within(1, 65_535),
         "seed": _within(0, (1 << 63) - 1),
         "replay": _path,
-        **_all(_positive, "speed", "account_balance"),
+        "speed": _at_least_0,
+        "account_balance": _positive,
     },
-    LogConfig: {"summary_interval_ms": _duration},
+    LogConfig: {"summary_interval_ms": _within(0, _WEEK_MS)},
 }
 """The rule of every key that has one; an unset (None) value is not asked."""
 
