@@ -114,7 +114,7 @@ class _Route:
         self._calls = self.calls
         self._delivered = self.delivered
         self.subscriptions = tuple(each for each in subscriptions if not each.cancelled)
-        self._callables = _distinct([each.handler for each in self.subscriptions])
+        self._callables = _traceable(self.subscriptions)
         self.handlers = list(self._callables)
 
     def silence(self, subscription: Subscription, silent: Handler) -> None:
@@ -373,11 +373,13 @@ class MessageBus:
         self._skipped += 1
 
 
-def _distinct(handlers: Sequence[Handler]) -> Sequence[Handler]:
-    """*handlers*, each its own object, so that a fault can be traced to one subscription."""
-    if len({id(each) for each in handlers}) == len(handlers):
-        return tuple(handlers)
-    return tuple(partial(each) for each in handlers)
+def _traceable(subscriptions: Sequence[Subscription]) -> Sequence[Handler]:
+    """Their handlers, as objects that each tell one owner: one may be shared by several."""
+    handlers = [each.handler for each in subscriptions]
+    owned = {(id(each.handler), each.owner) for each in subscriptions}
+    if len(owned) == len({id(handler) for handler in handlers}):
+        return handlers
+    return [partial(handler) for handler in handlers]
 
 
 def _claim(
