@@ -116,7 +116,7 @@ class RiskEngine:
     ) -> Denial | None:
         """Whether live *order* may be changed to *price* and total *quantity* (None: unchanged).
 
-        A change that does not raise the quantity passes exposure limits even when they are exceeded.
+        A change that does not raise the quantity passes exposure limits even where exceeded.
         """
         changed = evolve(
             order,
@@ -124,7 +124,8 @@ class RiskEngine:
             quantity=order.quantity if quantity is None else quantity,
             pending_quantity=None,
         )
-        grows = changed.quantity > order.quantity
+        finite = quantity is not None and quantity.is_finite()  # what is not is denied below
+        grows = finite and changed.quantity > order.quantity
         return self._check_order(changed, grows=grows) or self._take_rate(now_ns)
 
     def set_state(self, state: TradingState, reason: str) -> bool:
