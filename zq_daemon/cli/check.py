@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from zq_daemon.config.load import load_config
+from zq_daemon.config.load import load_config, read_document
+from zq_daemon.config.schema import DaemonConfig
+from zq_daemon.config.secrets import read_secret
+from zq_daemon.config.source import Problem, Source, config_error
+from zq_daemon.errors import ConfigError, StrategyError
+from zq_daemon.strategy.load import load_class, structure_params
+from zq_daemon.venue.hyperliquid.session import Stream
 
 
 def check_config(path: Path) -> str:
-    """One line that says what the sound file at *path* would start; ConfigError otherwise."""
+    """One line that says what the sound file at *path* would start.
+
+    Raises ConfigError with every problem, also of streams, strategies and their parameters, and
+    CredentialError for a key file that is there and cannot be used.
+    """
     config = load_config(path)
+    source = read_document(path).source
+    told = [*_stream_problems(config, source), *_strategy_problems(config, source)]
+    if told:
+        raise ConfigError("\n".join(told))
+    account = config.venues.hyperliquid
+    if account.key_file is not None:
+        read_secret(account.key_credential, Path(account.key_file))
+    return f"{path}: sound: {_count(config)}"
+
+
+def _stream_problems(config: DaemonConfig, source: Source) -> Iterator[str]:
+    for number, endpoint in enumerate(config.ws_endpoints):
+        for index, stream in enumerate(endpoint.streams):
+            try:
+                Stream.parse(stream)
+            except ValueError as error:
+                path = ("ws_endpoints", number, "streams", index)
+                yield str(config_error([Problem(path, str(error))], source))
+
+
+def _strategy_problems(config: DaemonConfig, source: Source) -> Iterator[str]:
+    for number, strategy in enumerate(config.strategies):
+        part = source.at("strategies", number)
+        try:
+            cls = load_class(strategy.name, strategy.use, strategy.path)
+            structure_params(cls, strategy.params, part.at("params"))
+        except StrategyError as error:
+            yield str(config_error([Problem(("use",), str(error))], part))
+        except ConfigError as error:
+            yield str(error)
+
+
+def _count(config: DaemonConfig) -> str:
     running = sum(strategy.enabled for strategy in config.strategies)
-    return f"{path}: ok: {len(config.ws_endpoints)} endpoints, {running} strategies"
+    exchange = ", on the embedded exchange" if config.exchange.enabled else ""
+    return f"{len(config.ws_endpoints)} endpoints, {running} strategies{exchange}"
