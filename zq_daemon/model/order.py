@@ -126,6 +126,8 @@ class Order:
     @property
     def remaining_quantity(self) -> Decimal:
         """What is still to be filled, never negative."""
+        if not self.filled_quantity:
+            return self.quantity
         return max(EXACT.subtract(self.quantity, self.filled_quantity), ZERO)
 
     @property
