@@ -28,7 +28,7 @@ _PING = '{"method":"ping"}'
 _NOTHING = Received()
 _PROBLEM_CHARS = 300
 _PENDING_POST = re.compile(r"too many pending post requests.*?id=(\d{1,18})", re.DOTALL)
-_BROKEN = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_BROKEN = (ValueError, RecursionError)  # msgspec's and Unicode's errors are ValueErrors
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -168,7 +168,7 @@ class HyperliquidSession:
         if data.non_user_cancel is not None:
             return _NOTHING  # orderUpdates says the same of the order, and more
         if data.liquidation is not None:
-            return _problem(f"user: liquidation {bytes(data.liquidation)!r}")
+            return _problem(f"user: liquidation {data.liquidation!r}")
         return _problem("user: an event of an unknown kind")
 
     def _on_post(self, message: wire.PostMessage, _ts_recv_ns: int) -> Received:
@@ -204,11 +204,11 @@ class HyperliquidSession:
         except _BROKEN:
             return _problem(f"not a message: {error}")
         try:
-            return self._salvaged(envelope, ts_recv_ns)
-        except _BROKEN:
-            return _problem(f"{envelope.channel[:40]!r}: {error}")
+            return self._salvaged(envelope, ts_recv_ns, error)
+        except _BROKEN as worse:
+            return _problem(f"{envelope.channel[:40]}: {worse}")
 
-    def _salvaged(self, envelope: wire.Envelope, ts_recv_ns: int) -> Received:
+    def _salvaged(self, envelope: wire.Envelope, ts_recv_ns: int, error: Exception) -> Received:
         match envelope.channel:
             case "trades":
                 trades, problem = _each(
@@ -226,7 +226,7 @@ class HyperliquidSession:
             case "user":
                 return self._raw_fills("user", _raw_user_event(envelope.data), ts_recv_ns)
             case other:
-                raise msgspec.ValidationError(f"channel {other!r}")
+                return _problem(f"{other[:40]}: {error}")
 
     def _fills(self, channel: str, fills: Iterable[wire.Fill], ts_recv_ns: int) -> Received:
         owner = self._owner()

@@ -133,8 +133,8 @@ class UserEvent(Struct, frozen=True, gc=False, rename="camel"):
 
     fills: list[Fill] | None = None
     funding: Funding | None = None
-    liquidation: Raw | None = None
-    non_user_cancel: Raw | None = None
+    liquidation: Any = None
+    non_user_cancel: Any = None
 
 
 class RawUserEvent(Struct, frozen=True, gc=False):
