@@ -31,8 +31,8 @@ class Watch:
     """One order being watched; `*_ns` are monotonic but for *valid_until_ns*, which is wall time.
 
     *expected_filled* is what the venue says was filled; *executed* the same of an order that leaves
-    no rest, and so ends with that; *doubted*: whether it still rests is not known. *negatives* counts complete answers of
-    "not there" since *first_negative_ns*.
+    no rest, and so ends with that; *doubted*: whether it still rests is not known. *negatives*
+    counts complete answers of "not there" since *first_negative_ns*.
     """
 
     client_order_id: ClientOrderId

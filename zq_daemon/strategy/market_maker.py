@@ -1,0 +1,157 @@
+"""A two-sided market maker: one bid and one offer around the mid, looked after on every tick.
+
+The quotes are post-only and never reach the other side. They lean against the inventory, and a side
+that would take the position over its bound is not quoted. Stale or missing market data, or a quote
+that is off by more than the threshold, makes it cancel or move; a refused quote makes it wait.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from attrs import define, frozen
+
+from zq_daemon.model.event import (
+    OrderAccepted,
+    OrderDenied,
+    OrderEvent,
+    OrderPendingRejected,
+    OrderRejected,
+    Tick,
+)
+from zq_daemon.model.ids import ClientOrderId, InstrumentId
+from zq_daemon.model.instrument import Instrument, PriceRounding
+from zq_daemon.model.market import Side
+from zq_daemon.model.order import Order
+from zq_daemon.strategy.base import Strategy
+
+_BPS = Decimal(10_000)
+_LONGEST_PAUSE = 64
+"""Ticks a side waits at most after it was refused again and again."""
+
+
+class MarketMaker(Strategy):
+    """Quotes every instrument it is given; needs `tick_interval_ms`, and a book or quotes."""
+
+    @frozen(kw_only=True)
+    class Params:
+        """*quantity* and *max_position* are in base units, of each instrument.
+
+        *spread_bps* is the distance from bid to offer; *skew_bps* how far both are moved against a
+        full position; *requote_bps* by how much a quote may be off before it is moved.
+        """
+
+        quantity: Decimal
+        max_position: Decimal
+        spread_bps: Decimal = Decimal(10)
+        skew_bps: Decimal = Decimal(5)
+        requote_bps: Decimal = Decimal(2)
+
+        def __attrs_post_init__(self) -> None:
+            """Refuse what cannot mean anything."""
+            if self.quantity <= 0 or self.max_position <= 0 or self.spread_bps <= 0:
+                raise ValueError("quantity, max_position and spread_bps must be positive")
+            if self.skew_bps < 0 or self.requote_bps < 0:
+                raise ValueError("skew_bps and requote_bps must not be negative")
+
+    params: Params
+
+    def on_start(self) -> None:
+        """One slot for each instrument and side."""
+        self._slots = {
+            (iid, side): _Slot()
+            for iid in self.context.instruments
+            for side in (Side.BUY, Side.SELL)
+        }
+
+    def on_tick(self, tick: Tick) -> None:
+        """Bring every quote to where it should be."""
+        for instrument_id in self.context.instruments:
+            best = self.context.best_prices(instrument_id)
+            if best is None or best[0] >= best[1] or not self.context.is_current(instrument_id):
+                self._withdraw(instrument_id, Side.BUY)
+                self._withdraw(instrument_id, Side.SELL)
+            else:
+                self._quote(instrument_id, Side.BUY, *best)
+                self._quote(instrument_id, Side.SELL, *best)
+
+    def on_order_event(self, event: OrderEvent) -> None:
+        """A refused quote is not repeated at once: each time in a row doubles the pause."""
+        for slot in self._slots.values():
+            if slot.order != event.client_order_id:
+                continue
+            match event:
+                case OrderDenied() | OrderRejected() | OrderPendingRejected():
+                    slot.refused()
+                case OrderAccepted():
+                    slot.length = 0
+                case _:
+                    pass
+
+    def _quote(self, instrument_id: InstrumentId, side: Side, bid: Decimal, ask: Decimal) -> None:
+        slot = self._slots[instrument_id, side]
+        if slot.pauses():
+            return
+        position = self.context.position(instrument_id).quantity
+        if side.sign * position + self.params.quantity > self.params.max_position:
+            self._withdraw(instrument_id, side)
+            return
+        instrument = self.context.instrument(instrument_id)
+        price = self._price(instrument, side, bid, ask, position)
+        order = self._resting(slot)
+        if order is None:
+            slot.order = self.context.submit_limit(
+                instrument_id, side, self.params.quantity, price, post_only=True
+            )
+        elif not order.is_in_flight and self._is_off(order, price):
+            self.context.modify(order.client_order_id, price=price)
+
+    def _price(
+        self, instrument: Instrument, side: Side, bid: Decimal, ask: Decimal, position: Decimal
+    ) -> Decimal:
+        """Half the spread from the leaning mid, and at least a step away from the other side."""
+        params = self.params
+        lean = params.skew_bps * position / params.max_position
+        away = lean + side.sign * params.spread_bps / 2
+        wanted = (bid + ask) / 2 * (1 - away / _BPS)
+        if side is Side.BUY:
+            wanted = min(wanted, ask - instrument.price_step(ask))
+            return instrument.round_price(wanted, PriceRounding.DOWN)
+        wanted = max(wanted, bid + instrument.price_step(bid))
+        return instrument.round_price(wanted, PriceRounding.UP)
+
+    def _is_off(self, order: Order, price: Decimal) -> bool:
+        if order.price is None or order.price == price:
+            return False
+        return abs(order.price - price) * _BPS > self.params.requote_bps * price
+
+    def _withdraw(self, instrument_id: InstrumentId, side: Side) -> None:
+        order = self._resting(self._slots[instrument_id, side])
+        if order is not None and order.pending is None:
+            self.context.cancel(order.client_order_id)
+
+    def _resting(self, slot: _Slot) -> Order | None:
+        """The side's order, unless it is closed."""
+        order = None if slot.order is None else self.context.order(slot.order)
+        return None if order is None or order.is_closed else order
+
+
+@define
+class _Slot:
+    """The quote of one side of one instrument, and its pause, in ticks."""
+
+    order: ClientOrderId | None = None
+    pause: int = 0
+    length: int = 0
+
+    def refused(self) -> None:
+        """Wait twice as long as the last time."""
+        self.length = min(max(2 * self.length, 1), _LONGEST_PAUSE)
+        self.pause = self.length
+
+    def pauses(self) -> bool:
+        """Whether this tick belongs to the pause."""
+        if not self.pause:
+            return False
+        self.pause -= 1
+        return True
