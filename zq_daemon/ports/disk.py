@@ -1,6 +1,6 @@
 """The disk port: append-only files that say when their bytes are durable.
 
-Owns files, threads and fsync. It never interprets bytes. The journal writes
+Owns paths below one folder, threads and fsync. It never interprets bytes. The journal writes
 through it. `SystemDisk` works in threads, as a write may block for as long as the device likes;
 `MemoryDisk` has none (a thread would let a virtual clock jump ahead) and forgets at a power cut
 what was not synced.
@@ -29,7 +29,7 @@ class AppendFile(Protocol):
 
 
 class Disk(Protocol):
-    """Files, named by paths with `/`."""
+    """Files below one folder, named by relative paths with `/`."""
 
     async def open_append(self, path: str) -> AppendFile:
         """Open *path* at its end; it and its folder are created durably where missing. OSError."""
@@ -42,20 +42,23 @@ class Disk(Protocol):
 
 
 class SystemDisk:
-    """The machine's file system; each call runs in a thread and is waited for."""
+    """The machine's file system below *root*; each call runs in a thread and is waited for."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
     async def open_append(self, path: str) -> AppendFile:
-        """Open at the end; new folders are private to the user (0700), and so are new files (0600)."""
-        file = await trio.to_thread.run_sync(_open_append, Path(path))
+        """Open below the root; new folders are private to the user (0700), new files 0600."""
+        file = await trio.to_thread.run_sync(_open_append, self._root / _checked(path))
         return _SystemFile(file)
 
     async def read(self, path: str) -> bytes:
         """The whole file at once."""
-        return await trio.to_thread.run_sync(Path(path).read_bytes)
+        return await trio.to_thread.run_sync((self._root / _checked(path)).read_bytes)
 
     async def list(self, folder: str) -> tuple[str, ...]:
         """The names in *folder*, sorted."""
-        return await trio.to_thread.run_sync(_list, Path(folder))
+        return await trio.to_thread.run_sync(_list, self._root / _checked(folder))
 
 
 class MemoryDisk:
@@ -74,7 +77,7 @@ class MemoryDisk:
     async def open_append(self, path: str) -> AppendFile:
         """Open *path*; an empty file is durable at once."""
         await trio.lowlevel.checkpoint()
-        name = _normal(path)
+        name = _checked(path)
         self._durable.setdefault(name, bytearray())
         self._written.setdefault(name, bytearray(self._durable[name]))
         return _MemoryFile(self, name)
@@ -83,14 +86,14 @@ class MemoryDisk:
         """What a running process reads: also what is not yet durable."""
         await trio.lowlevel.checkpoint()
         try:
-            return bytes(self._written[_normal(path)])
+            return bytes(self._written[_checked(path)])
         except KeyError:
             raise FileNotFoundError(path) from None
 
     async def list(self, folder: str) -> tuple[str, ...]:
         """The names in *folder*, sorted."""
         await trio.lowlevel.checkpoint()
-        prefix = PurePosixPath(_normal(folder))
+        prefix = PurePosixPath(_checked(folder))
         paths = (PurePosixPath(name) for name in self._written)
         return tuple(sorted(path.name for path in paths if path.parent == prefix))
 
@@ -111,7 +114,7 @@ class MemoryDisk:
 
     def durable(self, path: str) -> bytes:
         """What would be left of *path* after a power cut; empty when it does not exist."""
-        return bytes(self._durable.get(_normal(path), b""))
+        return bytes(self._durable.get(_checked(path), b""))
 
     def _append(self, name: str, data: bytes, cuts: int) -> None:
         self._check(cuts)
@@ -162,8 +165,11 @@ class _MemoryFile:
         await trio.lowlevel.checkpoint()
 
 
-def _normal(path: str) -> str:
-    return str(PurePosixPath(path))
+def _checked(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise ValueError(f"path {path!r}: must be relative and stay below the disk's folder")
+    return str(pure)
 
 
 def _open_append(path: Path) -> BinaryIO:
