@@ -246,16 +246,35 @@ def test_equity_carries_the_last_statement_on() -> None:
     assert account.balances[0].total == 1000
 
 
-def test_equity_is_the_statement_where_a_mark_is_missing() -> None:
-    marks = Marks(BTC=100)
+def test_equity_follows_a_position_from_its_first_mark() -> None:
+    marks = Marks()
     portfolio = Portfolio(marks=marks.get)
-    portfolio.on_fill(fill("2", "90"), MAKER)
+    portfolio.set_position(report("2", "90"))
     portfolio.on_account(statement("1000"))
+    assert portfolio.equity(ACCOUNT) == 1000
+    marks[BTC] = Decimal(200)
+    assert portfolio.equity(ACCOUNT) == 1000
+    marks[BTC] = Decimal(210)
+    assert portfolio.equity(ACCOUNT) == 1020
     del marks[BTC]
     assert portfolio.equity(ACCOUNT) == 1000
-    portfolio.on_account(statement("500", ts=2))
-    marks[BTC] = Decimal(200)
-    assert portfolio.equity(ACCOUNT) == 500
+
+
+def test_a_position_taken_over_after_the_statement_is_in_its_equity_already() -> None:
+    marks = Marks(BTC=100)
+    portfolio = Portfolio(marks=marks.get)
+    portfolio.on_account(statement("1000"))
+    portfolio.set_position(report("2", "500"))
+    assert portfolio.equity(ACCOUNT) == 1000
+    marks[BTC] = Decimal(99)
+    assert portfolio.equity(ACCOUNT) == 998
+
+
+def test_a_position_opened_after_the_statement_counts_whole() -> None:
+    portfolio = Portfolio(marks=Marks(BTC=100).get)
+    portfolio.on_account(statement("1000"))
+    portfolio.on_fill(fill("1", "90", fee="1"), MAKER)
+    assert portfolio.equity(ACCOUNT) == 1009
 
 
 def test_a_venue_position_is_taken_over_with_its_entry() -> None:
@@ -289,6 +308,20 @@ def test_a_position_taken_over_counts_from_then() -> None:
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == 0
     marks[BTC] = Decimal(99)
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == -2
+
+
+def test_a_difference_taken_over_is_no_pnl_and_hides_none() -> None:
+    marks = Marks(BTC=100)
+    portfolio = Portfolio(marks=marks.get)
+    portfolio.on_account(statement("1000"))
+    portfolio.on_fill(fill("1", "100", fee="1"), MAKER)
+    marks[BTC] = Decimal(95)
+    portfolio.set_position(report("3", "98"))
+    assert portfolio.day_pnl(ACCOUNT, DAY_NS) == -6
+    assert portfolio.equity(ACCOUNT) == 994
+    marks[BTC] = Decimal(94)
+    assert portfolio.day_pnl(ACCOUNT, DAY_NS) == -9
+    assert portfolio.equity(ACCOUNT) == 991
 
 
 def test_a_position_taken_over_without_a_mark_counts_from_the_first_mark() -> None:

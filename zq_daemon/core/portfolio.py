@@ -69,12 +69,36 @@ class Pnl:
         return EXACT.add(EXACT.subtract(trading, self.fees), self.funding)
 
 
-@frozen
-class _Statement:
-    """The venue's word on an account, and our net P&L when it was given (None: not known)."""
+class _Baseline:
+    """The net P&L of an account's positions at one moment, to measure changes from.
 
-    account: Account
-    net_pnl: Decimal | None
+    A position whose net P&L is not known then (no mark) is measured from when it first is.
+    """
+
+    __slots__ = ("_net",)
+
+    def __init__(self) -> None:
+        self._net: dict[InstrumentId, Decimal] = {}
+
+    def set(self, instrument_id: InstrumentId, net: Decimal | None) -> None:
+        """Measure one position from *net* on."""
+        if net is None:
+            self._net.pop(instrument_id, None)
+        else:
+            self._net[instrument_id] = net
+
+    def change(self, instrument_id: InstrumentId, net: Decimal | None) -> Decimal:
+        """How far *net* is from the baseline; zero where it is not known."""
+        if net is None:
+            return ZERO
+        return EXACT.subtract(net, self._net.setdefault(instrument_id, net))
+
+    def rebase(
+        self, instrument_id: InstrumentId, before: Decimal | None, net: Decimal | None
+    ) -> None:
+        """Measure on from *net*, which replaces *before*, keeping the change so far."""
+        change = self.change(instrument_id, before)
+        self.set(instrument_id, None if net is None else EXACT.subtract(net, change))
 
 
 def _nothing(_: InstrumentId) -> None:
@@ -96,9 +120,10 @@ class Portfolio:
         self._accounts: dict[AccountId, dict[InstrumentId, Position]] = {}
         self._strategies: dict[StrategyId, dict[InstrumentId, Position]] = {}
         self._fees: dict[AccountId, dict[str, Decimal]] = {}
-        self._statements: dict[AccountId, _Statement] = {}
+        self._statements: dict[AccountId, Account] = {}
+        self._since_statement: dict[AccountId, _Baseline] = {}
+        self._since_midnight: dict[AccountId, _Baseline] = {}
         self._day: int | None = None
-        self._day_base: dict[tuple[AccountId, InstrumentId], Decimal] = {}
 
     def on_fill(self, fill: Fill, strategy_id: StrategyId | None) -> Position:
         """Book a fill (each trade once); *strategy_id* None where no strategy of ours ordered it.
@@ -107,10 +132,7 @@ class Portfolio:
         """
         instrument = self._instruments(fill.instrument_id)
         quote = instrument.quote_currency if instrument is not None else None
-        held = self._held(fill.account_id, fill.instrument_id)
-        if held is None:
-            self._day_base[fill.account_id, fill.instrument_id] = ZERO
-            held = Position(account_id=fill.account_id, instrument_id=fill.instrument_id)
+        held = self._opened(fill.account_id, fill.instrument_id)
         position = self._keep(apply_fill(held, fill, quote_currency=quote))
         if strategy_id is not None:
             mine = self._strategies.setdefault(strategy_id, {})
@@ -124,9 +146,7 @@ class Portfolio:
 
     def on_funding(self, funding: FundingPaid) -> Position:
         """Book a funding payment on the account's position (not on any strategy's)."""
-        held = self.position(funding.account_id, funding.instrument_id)
-        if self._held(funding.account_id, funding.instrument_id) is None:
-            self._day_base[funding.account_id, funding.instrument_id] = ZERO
+        held = self._opened(funding.account_id, funding.instrument_id)
         return self._keep(
             evolve(
                 held,
@@ -138,26 +158,28 @@ class Portfolio:
     def set_position(self, report: PositionReport) -> Position:
         """Take over the venue's position (at start, or after an operator accepted a difference).
 
-        Quantity and cost are replaced; what was realised stays. The day's P&L counts it from now.
+        Quantity and cost are replaced; what was realised stays. The difference is no P&L: the day's
+        P&L and the equity stay as they are.
         """
         held = self.position(report.account_id, report.instrument_id)
         entry = report.average_entry_price
-        self._day_base.pop((report.account_id, report.instrument_id), None)
         position = evolve(
             held,
             quantity=report.quantity,
             cost=ZERO if entry is None else EXACT.multiply(entry, report.quantity),
             ts_last_ns=max(held.ts_last_ns, report.ts_event_ns),
         )
-        self._set_day_base(position)
+        for baseline in self._baselines(report.account_id):
+            baseline.rebase(report.instrument_id, self._net(held), self._net(position))
         return self._keep(position)
 
     def on_account(self, account: Account) -> None:
         """Keep the venue's latest statement of an account; an older one is ignored."""
         known = self._statements.get(account.account_id)
-        if known is None or account.ts_event_ns >= known.account.ts_event_ns:
-            net = self._marked_net(account.account_id)
-            self._statements[account.account_id] = _Statement(account, net)
+        if known is None or account.ts_event_ns >= known.ts_event_ns:
+            self._statements[account.account_id] = account
+            baseline = self._since_statement[account.account_id] = _Baseline()
+            self._change(account.account_id, baseline)
 
     def position(self, account_id: AccountId, instrument_id: InstrumentId) -> Position:
         """The account's net position; flat when there never was one."""
@@ -190,8 +212,7 @@ class Portfolio:
 
     def account(self, account_id: AccountId) -> Account | None:
         """The venue's latest statement, with the balances."""
-        statement = self._statements.get(account_id)
-        return None if statement is None else statement.account
+        return self._statements.get(account_id)
 
     def fees(self, account_id: AccountId) -> Mapping[str, Decimal]:
         """Fees paid by currency, since the start (also those in the quote currency)."""
@@ -206,17 +227,12 @@ class Portfolio:
         return self._pnl(self._strategies.get(strategy_id, {}).values())
 
     def equity(self, account_id: AccountId) -> Decimal | None:
-        """The stated equity, carried on by our own P&L since; None before the first statement.
-
-        Where a mark is missing now or was missing then, the statement as it was.
-        """
+        """The stated equity, carried on by our own P&L since; None before the first statement."""
         statement = self._statements.get(account_id)
         if statement is None:
             return None
-        net = None if statement.net_pnl is None else self._marked_net(account_id)
-        if net is None or statement.net_pnl is None:
-            return statement.account.equity
-        return EXACT.add(statement.account.equity, EXACT.subtract(net, statement.net_pnl))
+        change = self._change(account_id, self._since_statement[account_id])
+        return EXACT.add(statement.equity, change)
 
     def exposure(self, account_id: AccountId, instrument_id: InstrumentId) -> Decimal:
         """The signed value of a position at its mark (at its cost where there is no mark)."""
@@ -239,20 +255,30 @@ class Portfolio:
         """
         day = now_ns // NS_PER_DAY
         if self._day is not None and day > self._day:
-            self._day_base.clear()
+            self._since_midnight.clear()
         self._day = day if self._day is None else max(day, self._day)
-        return _sum(self._day_change(position) for position in self._of(account_id))
+        return self._change(account_id, self._since_midnight.setdefault(account_id, _Baseline()))
 
-    def _day_change(self, position: Position) -> Decimal:
-        self._set_day_base(position)
-        base = self._day_base.get((position.account_id, position.instrument_id))
-        net = self._net(position)
-        return ZERO if base is None or net is None else EXACT.subtract(net, base)
+    def _change(self, account_id: AccountId, baseline: _Baseline) -> Decimal:
+        """The change of the account's net P&L since *baseline*; begins it where it has none."""
+        return _sum(
+            baseline.change(position.instrument_id, self._net(position))
+            for position in self._of(account_id)
+        )
 
-    def _set_day_base(self, position: Position) -> None:
-        net = self._net(position)
-        if net is not None:
-            self._day_base.setdefault((position.account_id, position.instrument_id), net)
+    def _baselines(self, account_id: AccountId) -> tuple[_Baseline, ...]:
+        today = self._since_midnight.setdefault(account_id, _Baseline())
+        stated = self._since_statement.get(account_id)
+        return (today,) if stated is None else (today, stated)
+
+    def _opened(self, account_id: AccountId, instrument_id: InstrumentId) -> Position:
+        """The position, to be changed; one never held before begins with no P&L."""
+        held = self._held(account_id, instrument_id)
+        if held is None:
+            held = Position(account_id=account_id, instrument_id=instrument_id)
+            for baseline in self._baselines(account_id):
+                baseline.set(instrument_id, ZERO)
+        return held
 
     def _net(self, position: Position) -> Decimal | None:
         """Net P&L at the mark; None for an open position without a mark."""
@@ -260,15 +286,6 @@ class Portfolio:
             return position.settled_pnl
         mark = self._marks(position.instrument_id)
         return None if mark is None else position.net_pnl(mark)
-
-    def _marked_net(self, account_id: AccountId) -> Decimal | None:
-        total = ZERO
-        for position in self._of(account_id):
-            net = self._net(position)
-            if net is None:
-                return None
-            total = EXACT.add(total, net)
-        return total
 
     def _pnl(self, positions: Iterable[Position]) -> Pnl:
         held = tuple(positions)
