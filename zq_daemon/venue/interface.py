@@ -190,3 +190,6 @@ class VenueAdapter(Protocol):
 
     def is_private(self, streams: Sequence[str]) -> bool:
         """Whether a connection with these streams carries reports and order entry."""
+
+    async def aclose(self) -> None:
+        """Close what queries keep open."""

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+from attrs import evolve
 
 from zq_daemon.config.schema import HyperliquidConfig
 from zq_daemon.errors import ConfigError, DecodeError, LinkError, LinkRefused
-from zq_daemon.model.ids import AccountId, ClientOrderId, Venue
+from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, Venue, instrument_id
 from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.report import AccountReport, OrderReport
 from zq_daemon.ports.clock import Clock
@@ -24,6 +25,7 @@ from zq_daemon.venue.hyperliquid import decode, wire
 from zq_daemon.venue.hyperliquid.session import HyperliquidSession, Stream
 from zq_daemon.venue.hyperliquid.sign import ADDRESS_PATTERN, AgentKey
 from zq_daemon.venue.hyperliquid.trade import HyperliquidOrderEntry
+from zq_daemon.venue.interface import StreamKind
 
 API_URLS = {
     "mainnet": "https://api.hyperliquid.xyz",
@@ -31,6 +33,12 @@ API_URLS = {
 }
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 
+_KINDS: dict[str, StreamKind] = {
+    "l2Book": "book",
+    "bbo": "quote",
+    "trades": "trade",
+    "activeAssetCtx": "mark",
+}
 _NAMED_IN_ACTIONS = frozenset({"subAccount", "vault"})
 _RETRY_LATER = frozenset({408, 429})
 _T = TypeVar("_T")
@@ -56,7 +64,7 @@ class HyperliquidAdapter:
                 "venues.hyperliquid.account: needed beside the agent key "
                 "(the address that owns the orders, not the agent's)"
             )
-        self._instruments: dict[str, Instrument] = {}
+        self._instruments: dict[InstrumentId, Instrument] = {}
         self._role_known = False
         self._http = _client(config, network)
         self._entry: HyperliquidOrderEntry | None = None
@@ -89,7 +97,10 @@ class HyperliquidAdapter:
         """The perpetuals of `meta`, delisted ones included (they count in the asset ids)."""
         meta = await self._info({"type": "meta"}, _meta)
         loaded = _understood("meta", lambda: decode.instruments(meta))
-        self._instruments = {instrument.id: instrument for instrument in loaded}
+        by_id = {instrument.id: instrument for instrument in loaded}
+        if len(by_id) != len(loaded):
+            raise DecodeError("meta: a name is in the universe twice")
+        self._instruments = by_id
         return loaded
 
     async def load_account(self) -> AccountReport:
@@ -120,7 +131,12 @@ class HyperliquidAdapter:
         if answer.order is None:
             return None
         update, now_ns = answer.order, self._clock.now_ns()
-        return _understood("orderStatus", lambda: decode.order_report(update, account_id, now_ns))
+        report = _understood("orderStatus", lambda: decode.order_report(update, account_id, now_ns))
+        if report.client_order_id not in (None, client_order_id):
+            raise DecodeError(
+                f"orderStatus: asked for {client_order_id}, told {report.client_order_id}"
+            )
+        return evolve(report, client_order_id=client_order_id)
 
     def session(self, streams: Sequence[str]) -> HyperliquidSession:
         """A session for one connection with *streams*."""
@@ -130,6 +146,15 @@ class HyperliquidAdapter:
             if coin is not None and self._instruments and not self._has(coin):
                 raise ValueError(f"stream {text!r}: hyperliquid has no {coin!r} (case matters)")
         return made
+
+    def coverage(self, streams: Sequence[str]) -> Sequence[tuple[StreamKind, InstrumentId]]:
+        """The market data *streams* carry; ValueError as in `session`."""
+        parsed = (Stream.parse(text) for text in streams)
+        return tuple(
+            (_KINDS[each.kind], instrument_id(decode.VENUE, each.coin))
+            for each in parsed
+            if each.coin is not None
+        )
 
     def is_private(self, streams: Sequence[str]) -> bool:
         """Whether any of *streams* is about the account; ValueError as in `session`."""
@@ -154,10 +179,10 @@ class HyperliquidAdapter:
         self._role_known = True
 
     def _has(self, coin: str) -> bool:
-        return f"{decode.VENUE}.{coin}" in self._instruments
+        return instrument_id(decode.VENUE, coin) in self._instruments
 
-    def _asset_of(self, instrument_id: str) -> int:
-        return self._instruments[instrument_id].asset_id
+    def _asset_of(self, instrument: InstrumentId) -> int:
+        return self._instruments[instrument].asset_id
 
     async def _info(self, query: Any, decoder: msgspec.json.Decoder[_T]) -> _T:
         reply = await self._http.post_json("/info", query, idempotent=True)
