@@ -50,3 +50,11 @@ class JournalError(ZqError):
 
 class ControlError(ZqError):
     """The control socket could not be used (no daemon there, bad request, time-out)."""
+
+
+class StoppedDuringStartError(ZqError):
+    """A stop was asked for before the daemon was running; the message says by whom."""
+
+
+class InvariantError(ZqError):
+    """A part of the daemon itself failed: it must stop and start again from what is durable."""

@@ -138,3 +138,6 @@ class FakeVenue:
 
     def is_private(self, streams: Sequence[str]) -> bool:
         return "orders" in streams
+
+    async def aclose(self) -> None:
+        return
