@@ -8,8 +8,8 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_portfolio import ACCOUNT, BTC, fill
-from zq_daemon.core.portfolio import Portfolio, apply_fill
+from tests.unit.test_portfolio import ACCOUNT, BTC, fill, new_portfolio
+from zq_daemon.core.portfolio import apply_fill
 from zq_daemon.model.fill import Fill
 from zq_daemon.model.ids import StrategyId
 from zq_daemon.model.position import Position
@@ -96,7 +96,7 @@ def test_a_closed_position_has_realised_all_its_cash(fills: list[Fill], close: s
     booked=st.lists(st.tuples(FILLS, st.sampled_from(["a", "b", "c"])), max_size=30), mark=PRICES
 )
 def test_the_strategies_add_up_to_the_account(booked: list[tuple[Fill, str]], mark: str) -> None:
-    portfolio = Portfolio(marks={BTC: Decimal(mark)}.get)
+    portfolio = new_portfolio({BTC: Decimal(mark)})
     for each, strategy in booked:
         portfolio.on_fill(each, StrategyId(strategy))
     parts = [portfolio.strategy_pnl(StrategyId(name)) for name in "abc"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
+from types import MappingProxyType
 
 import pytest
 
@@ -116,6 +118,10 @@ class Marks(dict[InstrumentId, Decimal]):
         super().__init__({InstrumentId(f"hyperliquid.{k}"): Decimal(v) for k, v in marks.items()})
 
 
+def new_portfolio(marks: Mapping[InstrumentId, Decimal] = MappingProxyType({})) -> Portfolio:
+    return Portfolio(marks=marks.get, instruments=instrument)
+
+
 def test_increasing_averages_the_entry() -> None:
     position = position_after(fill("1", "100"), fill("3", "104"))
     assert (position.quantity, position.average_entry_price) == (4, 103)
@@ -164,7 +170,7 @@ def test_an_entry_price_without_a_finite_decimal_loses_no_cash() -> None:
 
 
 def test_a_fee_in_another_currency_is_kept_apart() -> None:
-    portfolio = Portfolio(instruments=instrument)
+    portfolio = new_portfolio()
     portfolio.on_fill(fill("1", "100", fee="0.05"), MAKER)
     portfolio.on_fill(fill("1", "100", fee="-0.01"), MAKER)
     position = portfolio.on_fill(fill("1", "100", fee="0.0002", currency="BTC"), MAKER)
@@ -173,8 +179,13 @@ def test_a_fee_in_another_currency_is_kept_apart() -> None:
     assert portfolio.fees(OTHER) == {}
 
 
+def test_the_fee_on_an_unknown_instrument_is_taken_as_quote_currency() -> None:
+    portfolio = Portfolio(marks=lambda _: None, instruments=lambda _: None)
+    assert portfolio.on_fill(fill("1", "100", fee="0.05"), MAKER).fees == Decimal("0.05")
+
+
 def test_positions_are_kept_by_account_and_by_strategy() -> None:
-    portfolio = Portfolio()
+    portfolio = new_portfolio()
     portfolio.on_fill(fill("3", "100"), MAKER)
     portfolio.on_fill(fill("-1", "110"), CROSS)
     portfolio.on_fill(fill("5", "10", account=OTHER, instrument=ETH), None)
@@ -189,7 +200,7 @@ def test_positions_are_kept_by_account_and_by_strategy() -> None:
 
 
 def test_what_was_never_held_is_flat() -> None:
-    portfolio = Portfolio()
+    portfolio = new_portfolio()
     assert portfolio.position(ACCOUNT, BTC) == Position(account_id=ACCOUNT, instrument_id=BTC)
     assert portfolio.quantity(ACCOUNT, BTC) == 0
     assert portfolio.strategy_position(MAKER, BTC).quantity == 0
@@ -198,7 +209,7 @@ def test_what_was_never_held_is_flat() -> None:
 
 
 def test_pnl_adds_up_over_instruments_with_funding_and_fees() -> None:
-    portfolio = Portfolio(marks=Marks(BTC=120, ETH=9).get)
+    portfolio = new_portfolio(Marks(BTC=120, ETH=9))
     portfolio.on_fill(fill("2", "100", fee="1"), MAKER)
     portfolio.on_fill(fill("-1", "110", fee="1"), MAKER)
     portfolio.on_fill(fill("4", "10", instrument=ETH), CROSS)
@@ -213,7 +224,7 @@ def test_pnl_adds_up_over_instruments_with_funding_and_fees() -> None:
 
 
 def test_a_position_without_a_mark_has_no_unrealised_pnl_and_is_valued_at_cost() -> None:
-    portfolio = Portfolio()
+    portfolio = new_portfolio()
     portfolio.on_fill(fill("-2", "100"), MAKER)
     assert portfolio.pnl(ACCOUNT).unrealized == 0
     assert portfolio.exposure(ACCOUNT, BTC) == -200
@@ -221,7 +232,7 @@ def test_a_position_without_a_mark_has_no_unrealised_pnl_and_is_valued_at_cost()
 
 
 def test_gross_and_net_exposure() -> None:
-    portfolio = Portfolio(marks=Marks(BTC=120, ETH=9).get)
+    portfolio = new_portfolio(Marks(BTC=120, ETH=9))
     portfolio.on_fill(fill("2", "100"), MAKER)
     portfolio.on_fill(fill("-10", "10", instrument=ETH), MAKER)
     assert portfolio.gross_exposure(ACCOUNT) == 330
@@ -230,7 +241,7 @@ def test_gross_and_net_exposure() -> None:
 
 def test_equity_carries_the_last_statement_on() -> None:
     marks = Marks(BTC=100)
-    portfolio = Portfolio(marks=marks.get)
+    portfolio = new_portfolio(marks)
     assert portfolio.equity(ACCOUNT) is None
     portfolio.on_fill(fill("2", "90"), MAKER)
     portfolio.on_account(statement("1000", ts=5))
@@ -248,7 +259,7 @@ def test_equity_carries_the_last_statement_on() -> None:
 
 def test_equity_follows_a_position_from_its_first_mark() -> None:
     marks = Marks()
-    portfolio = Portfolio(marks=marks.get)
+    portfolio = new_portfolio(marks)
     portfolio.set_position(report("2", "90"))
     portfolio.on_account(statement("1000"))
     assert portfolio.equity(ACCOUNT) == 1000
@@ -262,7 +273,7 @@ def test_equity_follows_a_position_from_its_first_mark() -> None:
 
 def test_a_position_taken_over_after_the_statement_is_in_its_equity_already() -> None:
     marks = Marks(BTC=100)
-    portfolio = Portfolio(marks=marks.get)
+    portfolio = new_portfolio(marks)
     portfolio.on_account(statement("1000"))
     portfolio.set_position(report("2", "500"))
     assert portfolio.equity(ACCOUNT) == 1000
@@ -271,14 +282,14 @@ def test_a_position_taken_over_after_the_statement_is_in_its_equity_already() ->
 
 
 def test_a_position_opened_after_the_statement_counts_whole() -> None:
-    portfolio = Portfolio(marks=Marks(BTC=100).get)
+    portfolio = new_portfolio(Marks(BTC=100))
     portfolio.on_account(statement("1000"))
     portfolio.on_fill(fill("1", "90", fee="1"), MAKER)
     assert portfolio.equity(ACCOUNT) == 1009
 
 
 def test_a_venue_position_is_taken_over_with_its_entry() -> None:
-    portfolio = Portfolio(marks=Marks(BTC=100).get)
+    portfolio = new_portfolio(Marks(BTC=100))
     position = portfolio.set_position(report("-3", "110"))
     assert (position.quantity, position.cost, position.realized_pnl) == (-3, -330, 0)
     assert portfolio.pnl(ACCOUNT).unrealized == 30
@@ -287,7 +298,7 @@ def test_a_venue_position_is_taken_over_with_its_entry() -> None:
 
 def test_the_days_pnl_starts_anew_at_midnight_utc() -> None:
     marks = Marks(BTC=100)
-    portfolio = Portfolio(marks=marks.get)
+    portfolio = new_portfolio(marks)
     portfolio.on_fill(fill("1", "90", fee="1"), MAKER)
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == 9
     marks[BTC] = Decimal(80)
@@ -303,7 +314,7 @@ def test_the_days_pnl_starts_anew_at_midnight_utc() -> None:
 
 def test_a_position_taken_over_counts_from_then() -> None:
     marks = Marks(BTC=100)
-    portfolio = Portfolio(marks=marks.get)
+    portfolio = new_portfolio(marks)
     portfolio.set_position(report("2", "500"))
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == 0
     marks[BTC] = Decimal(99)
@@ -312,7 +323,7 @@ def test_a_position_taken_over_counts_from_then() -> None:
 
 def test_a_difference_taken_over_is_no_pnl_and_hides_none() -> None:
     marks = Marks(BTC=100)
-    portfolio = Portfolio(marks=marks.get)
+    portfolio = new_portfolio(marks)
     portfolio.on_account(statement("1000"))
     portfolio.on_fill(fill("1", "100", fee="1"), MAKER)
     marks[BTC] = Decimal(95)
@@ -326,7 +337,7 @@ def test_a_difference_taken_over_is_no_pnl_and_hides_none() -> None:
 
 def test_a_position_taken_over_without_a_mark_counts_from_the_first_mark() -> None:
     marks = Marks()
-    portfolio = Portfolio(marks=marks.get)
+    portfolio = new_portfolio(marks)
     portfolio.set_position(report("2", "500"))
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == 0
     marks[BTC] = Decimal(100)
@@ -336,13 +347,13 @@ def test_a_position_taken_over_without_a_mark_counts_from_the_first_mark() -> No
 
 
 def test_funding_on_a_position_never_held_counts_today() -> None:
-    portfolio = Portfolio()
+    portfolio = new_portfolio()
     assert portfolio.on_funding(funding("-3")).funding == -3
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == -3
 
 
 def test_net_pnl_of_a_position() -> None:
-    portfolio = Portfolio()
+    portfolio = new_portfolio()
     portfolio.on_fill(fill("2", "100", fee="1"), MAKER)
     position = portfolio.on_funding(funding("0.5"))
     assert position.net_pnl(Decimal(101)) == Decimal("1.5")

@@ -101,20 +101,16 @@ class _Baseline:
         self.set(instrument_id, None if net is None else EXACT.subtract(net, change))
 
 
-def _nothing(_: InstrumentId) -> None:
-    return None
-
-
 class Portfolio:
     """Every net position, by account and by strategy."""
 
     def __init__(
         self,
         *,
-        marks: Callable[[InstrumentId], Decimal | None] = _nothing,
-        instruments: Callable[[InstrumentId], Instrument | None] = _nothing,
+        marks: Callable[[InstrumentId], Decimal | None],
+        instruments: Callable[[InstrumentId], Instrument | None],
     ) -> None:
-        """*marks* and *instruments* look up what is currently known, None for unknown."""
+        """*marks* and *instruments* look up what is known now (the cache), None for unknown."""
         self._marks = marks
         self._instruments = instruments
         self._accounts: dict[AccountId, dict[InstrumentId, Position]] = {}
