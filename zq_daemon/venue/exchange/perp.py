@@ -11,9 +11,6 @@ from decimal import Decimal
 
 from attrs import frozen
 
-from zq_daemon.model.ids import Venue, instrument_id
-from zq_daemon.model.instrument import Instrument, InstrumentKind
-
 _PRICE_FIGURES = 5
 _PERP_DECIMALS = 6
 _NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,12})?")
@@ -27,23 +24,6 @@ class Perp:
     name: str
     size_decimals: int
     max_leverage: int = 50
-
-    def instrument(self, asset_id: int) -> Instrument:
-        """The same rules in our own terms, for rounding."""
-        return Instrument(
-            id=instrument_id("exchange", self.name),
-            venue=Venue("exchange"),
-            symbol=self.name,
-            kind=InstrumentKind.PERPETUAL,
-            base_currency=self.name,
-            quote_currency="USDC",
-            asset_id=asset_id,
-            price_decimals=_PERP_DECIMALS - self.size_decimals,
-            price_figures=_PRICE_FIGURES,
-            quantity_decimals=self.size_decimals,
-            min_notional=MIN_NOTIONAL,
-            max_leverage=self.max_leverage,
-        )
 
     def price_fits(self, price: Decimal) -> bool:
         """Whether *price* is an integer, or has few enough significant figures and decimals."""

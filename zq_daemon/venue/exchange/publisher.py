@@ -91,7 +91,7 @@ class Publisher:
             self._context_due_ns = now_ns + CONTEXT_INTERVAL_NS
             self._send("allMids", "", {"mids": self.mids()})
             for coin in self._coins:
-                if self._feeds.has_listeners(("activeAssetCtx", coin)):
+                if self._tells_context(coin):
                     self._send("activeAssetCtx", coin, self._active_context(coin))
 
     def next_due_ns(self) -> int:
@@ -110,7 +110,7 @@ class Publisher:
                 return [(channel, messages.bbo(coin, now_ns // NS_PER_MS, *self._best(coin)))]
             case "trades" if self._recent[coin]:
                 return [(channel, [messages.trade(trade) for trade in self._recent[coin]])]
-            case "activeAssetCtx":
+            case "activeAssetCtx" if mark_price(self._market, coin):
                 return [(channel, self._active_context(coin))]
             case "allMids":
                 return [(channel, {"mids": self.mids()})]
@@ -150,6 +150,11 @@ class Publisher:
                 funding=FUNDING_RATE,
             )
         )
+
+    def _tells_context(self, coin: str) -> bool:
+        """Whether somebody listens, and there is a price to tell."""
+        listened = self._feeds.has_listeners(("activeAssetCtx", coin))
+        return listened and bool(mark_price(self._market, coin))
 
     def _active_context(self, coin: str) -> Json:
         return {"coin": coin, "ctx": self.context(coin)}
