@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
+from typing import TypeGuard
 
 from attrs import define, field
 
@@ -259,14 +260,10 @@ def no_running_flags(sources: Sequence[Source]) -> Iterator[str]:
     """Tasks end by cancellation or because their channels close, not by a flag they look at."""
     for source in sources:
         for node in ast.walk(source.tree):
-            looked_at = isinstance(node, ast.While) and _FLAG.search(ast.unparse(node.test))
-            kept = (
-                isinstance(node, ast.Attribute)
-                and isinstance(node.ctx, ast.Store)
-                and _FLAG.fullmatch(node.attr)
-            )
-            if looked_at or kept:
-                yield f"{source.path}:{node.lineno}: a flag in the place of a cancellation"
+            if isinstance(node, ast.While) and _FLAG.search(ast.unparse(node.test)):
+                yield f"{source.path}:{node.lineno}: looks at a flag to know when to end"
+            elif _is_stored_flag(node):
+                yield f"{source.path}:{node.lineno}: keeps a flag to be looked at"
 
 
 def no_drawers(sources: Sequence[Source]) -> Iterator[str]:
@@ -412,6 +409,12 @@ def _calls(source: Source, name: str) -> Iterator[ast.Call]:
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Call) and _called(node) == name:
             yield node
+
+
+def _is_stored_flag(node: ast.AST) -> TypeGuard[ast.Attribute]:
+    if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Store):
+        return False
+    return _FLAG.fullmatch(node.attr) is not None
 
 
 def _called(node: ast.Call) -> str:

@@ -113,6 +113,12 @@ def funding(account_id: AccountId, instrument_id: InstrumentId) -> str:
 
 
 @lru_cache(_MEMOISED)
+def strategy_call(strategy_id: str) -> str:
+    """`strategy.call.<strategy>`: a function of the strategy's own, called as its handler."""
+    return f"strategy.call.{escape(strategy_id)}"
+
+
+@lru_cache(_MEMOISED)
 def link(endpoint: str) -> str:
     """`system.link.<endpoint>`: `LinkChanged`."""
     return f"system.link.{escape(endpoint)}"
