@@ -61,9 +61,11 @@ def _read(path: Path, *, private: bool) -> Secret:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise CredentialError(f"secret {path}: cannot be opened: {error.strerror}") from None
-    with open(handle, "rb") as file:
-        _check(path, os.fstat(file.fileno()), private)
-        raw = file.read(MAX_BYTES + 1)
+    try:
+        _check(path, os.fstat(handle), private)
+        raw = os.read(handle, MAX_BYTES + 1)
+    finally:
+        os.close(handle)
     if len(raw) > MAX_BYTES:
         raise CredentialError(f"secret {path}: larger than {MAX_BYTES} bytes: not a key")
     try:

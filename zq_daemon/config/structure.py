@@ -51,7 +51,7 @@ Rules = Mapping[type, Mapping[str, Rule]]
 _Hook = Callable[[Any, Any], Any]
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
-_QUOTED_NAME = re.compile(r"^'(\w+)' ")
+_QUOTED_NAME = re.compile(r"'(\w+)'")
 _MAGNITUDE = 30
 _NAMES_TOLD = 12
 
@@ -342,7 +342,7 @@ def _class_problems(error: Exception, cls: type, path: KeyPath) -> Iterator[Prob
             yield Problem((*path, name), _unknown(name, names))
         return
     said = _said(error)
-    match = _QUOTED_NAME.match(said)
+    match = _QUOTED_NAME.search(said)
     if match and match[1] in names:
         path = (*path, match[1])
         names = [match[1]]
