@@ -101,7 +101,7 @@ class Assembly:
         self.cache = Cache(closed_orders=limits.closed_orders)
         for instrument in instruments:
             self.cache.add_instrument(instrument)
-        self.portfolio = Portfolio()
+        self.portfolio = Portfolio(marks=self.cache.mid_or_mark, instruments=self.cache.instrument)
         self.risk = RiskEngine(self.cache, self.portfolio, config.risk)
         self.data = DataEngine(self.bus, self.cache, ports.clock, config.staleness)
         self.bad_messages = BadMessages(limits.bad_messages, limits.bad_message_bytes)

@@ -42,7 +42,8 @@ class EventDigest:
 
     def add(self, event: object) -> None:
         """A subscriber for the pattern `*`."""
-        self._hash.update(repr(event).encode())
+        text = event.__qualname__ if callable(event) else repr(event)
+        self._hash.update(text.encode())
         self.count += 1
 
     def hexdigest(self) -> str:
