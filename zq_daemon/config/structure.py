@@ -51,7 +51,8 @@ Rules = Mapping[type, Mapping[str, Rule]]
 _Hook = Callable[[Any, Any], Any]
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
-_QUOTED_NAME = re.compile(r"'(\w+)'")
+_NAME = re.compile(r"^\w+|(?<=')\w+(?=')")
+"""What a validator's message may name its field by: the first word, or a word in quotes."""
 _MAGNITUDE = 30
 _NAMES_TOLD = 12
 
@@ -342,10 +343,9 @@ def _class_problems(error: Exception, cls: type, path: KeyPath) -> Iterator[Prob
             yield Problem((*path, name), _unknown(name, names))
         return
     said = _said(error)
-    match = _QUOTED_NAME.search(said)
-    if match and match[1] in names:
-        path = (*path, match[1])
-        names = [match[1]]
+    named = next((name for name in _NAME.findall(said) if name in names), None)
+    if named is not None:
+        path, names = (*path, named), [named]
     hidden = any(is_secret_key(name) for name in names)
     yield Problem(path, "refused by its own check (values not shown)" if hidden else said)
 
