@@ -1,0 +1,206 @@
+"""From a frame on a loopback socket to a strategy: latency when paced, CPU time when flat out.
+
+The daemon is a whole one (`open_daemon`): endpoint, session, feed queue, dispatcher, data engine,
+bus, strategy host. The venue is another process.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from subprocess import PIPE, Popen
+from unittest.mock import patch
+
+import trio
+from attrs import frozen
+
+from benchmarks import values
+from benchmarks.measure import Scale, percentile
+from benchmarks.probe import Probe
+from benchmarks.report import Row, duration, times
+from zq_daemon.config.schema import (
+    DaemonConfig,
+    HyperliquidConfig,
+    LogConfig,
+    StrategyConfig,
+    VenuesConfig,
+    WsEndpointConfig,
+)
+from zq_daemon.daemon import open_daemon
+from zq_daemon.model.ids import StrategyId
+from zq_daemon.ports import link
+from zq_daemon.telemetry.logging import configure
+
+RATE = 5_000
+LIMIT_NS = 5_000_000
+BOOKS_OF_TEN = 1
+"""How many of ten messages are books when paced."""
+ROUNDS = 3
+ROOT = Path(__file__).resolve().parent.parent
+_SENDER = [sys.executable, "-m", "benchmarks.sender"]
+_TRADE_ID = re.compile(rb'"tid":(\d+),')
+_TUNED = {"_RECEIVE_BYTES": link._RECEIVE_BYTES, "_QUEUED_MESSAGES": link._QUEUED_MESSAGES}
+_DEFAULT = {"_RECEIVE_BYTES": 4_096, "_QUEUED_MESSAGES": 1}
+_KINDS = {"trades, 290 bytes": 0, "books, 20 x 20, 1.7 KB (9 of 10 messages)": 9}
+
+
+@frozen
+class Setup:
+    """A running daemon's probe, and the process that sends to it."""
+
+    probe: Probe
+    sender: trio.Process
+
+    async def stream(self, count: int, rate: int, books: int) -> int:
+        """Have *count* messages sent and wait for the last; messages a second as sent."""
+        assert self.sender.stdin is not None
+        book_count = sum(number % 10 < books for number in range(count - 1))
+        self.probe.expect(count - book_count)
+        await self.sender.stdin.send_all(f"{count} {rate} {books}\n".encode())
+        sent_rate = await _read_number(self.sender)
+        await self.probe.arrived.wait()
+        return sent_rate
+
+
+def run(scale: Scale) -> Iterator[Row]:
+    """Paced, then flat out, each with trio-websocket as we set it and as it comes."""
+    configure("error")
+    yield _paced_row(scale)
+    for name, books in _KINDS.items():
+        yield _flat_out_row(name, books, scale)
+
+
+def _paced_row(scale: Scale) -> Row:
+    rounds = min(ROUNDS, scale.rounds)
+    count = max(int(scale.paced_s * RATE / rounds), 10)
+    own, default, bare, rates = [], [], [], []
+    for _ in range(rounds):
+        latencies_ns, rate = trio.run(_paced, _TUNED, count)
+        rates.append(rate)
+        own.append(_tails(latencies_ns))
+        default.append(_tails(trio.run(_paced, _DEFAULT, count)[0]))
+        bare.append(_tails(_paced_bare(count)))
+    return Row(
+        name=f"frame to strategy, paced at {statistics.median(rates):,.0f} msg/s, "
+        f"{BOOKS_OF_TEN} of 10 a book: p50, p99",
+        figure=_median(own),
+        against=f"a bare blocking socket {_median(bare)}; "
+        f"trio-websocket's defaults {_median(default)}",
+        limit=duration(LIMIT_NS),
+        holds=statistics.median(tail for _, tail in own) < LIMIT_NS,
+    )
+
+
+def _tails(latencies_ns: Sequence[int]) -> tuple[int, int]:
+    return percentile(latencies_ns, 0.5), percentile(latencies_ns, 0.99)
+
+
+def _median(rounds: list[tuple[int, int]]) -> str:
+    """Of the p50s and of the p99s of all rounds."""
+    return ", ".join(duration(statistics.median(column)) for column in zip(*rounds, strict=True))
+
+
+def _flat_out_row(name: str, books: int, scale: Scale) -> Row:
+    own, other = [], []
+    for _ in range(min(ROUNDS, scale.rounds)):
+        own.append(trio.run(_flat_out, _TUNED, scale.flat_out_messages, books))
+        other.append(trio.run(_flat_out, _DEFAULT, scale.flat_out_messages, books))
+    taken, default = statistics.median(own), statistics.median(other)
+    return Row(
+        name=f"frame to strategy, flat out, {name}: CPU a message",
+        figure=f"{duration(taken)} ({1e9 / taken:,.0f} msg/s)",
+        against=f"trio-websocket's defaults {duration(default)} ({times(default, taken)})",
+        limit=f"{RATE:,} msg/s",
+        holds=1e9 / taken > RATE,
+    )
+
+
+async def _paced(settings: dict[str, int], count: int) -> tuple[Sequence[int], int]:
+    """All latencies, after a second of warming up, and the messages a second really sent."""
+    async with _open(settings) as setup:
+        await setup.stream(min(count, RATE), RATE, BOOKS_OF_TEN)
+        rate = await setup.stream(count, RATE, BOOKS_OF_TEN)
+        return setup.probe.latencies_ns, rate
+
+
+def _paced_bare(count: int) -> Sequence[int]:
+    """The machine's share: a blocking socket, and a look for the trade id in what comes."""
+    latencies_ns, pending = array("q"), b""
+    with Popen(_SENDER, cwd=ROOT, stdin=PIPE, stdout=PIPE) as sender:
+        assert sender.stdin is not None
+        assert sender.stdout is not None
+        address = ("127.0.0.1", int(sender.stdout.readline()))
+        with socket.create_connection(address) as connection:
+            connection.sendall(b"GET /ws HTTP/1.1\r\nSec-WebSocket-Key: bare\r\n\r\n")
+            connection.recv(65_536)
+            sender.stdin.write(f"{count} {RATE} {BOOKS_OF_TEN}\n".encode())
+            sender.stdin.close()
+            while data := connection.recv(65_536):
+                now_ns, end = time.monotonic_ns(), 0
+                pending += data
+                for found in _TRADE_ID.finditer(pending):
+                    latencies_ns.append(now_ns - int(found[1]))
+                    end = found.end()
+                pending = pending[end:]
+    return latencies_ns
+
+
+async def _flat_out(settings: dict[str, int], count: int, books: int) -> float:
+    """Nanoseconds of CPU time of this process, for each message that was sent."""
+    async with _open(settings) as setup:
+        await setup.stream(count // 10 + 10, 0, books)
+        used = time.process_time_ns()
+        await setup.stream(count, 0, books)
+        return (time.process_time_ns() - used) / count
+
+
+@asynccontextmanager
+async def _open(settings: dict[str, int]) -> AsyncIterator[Setup]:
+    """A sender and a daemon that is subscribed to it; *settings* are the link's."""
+    thresholds = gc.get_threshold()
+    with patch.multiple(link, **settings), tempfile.TemporaryDirectory() as folder:
+        sender = await trio.lowlevel.open_process(_SENDER, cwd=ROOT, stdin=PIPE, stdout=PIPE)
+        try:
+            port = await _read_number(sender)
+            async with open_daemon(_config(port, folder)) as daemon:
+                probe = daemon.parts.strategies.strategies()[StrategyId("probe")]
+                assert isinstance(probe, Probe)
+                yield Setup(probe, sender)
+        finally:
+            sender.kill()
+            with trio.CancelScope(shield=True):
+                await sender.wait()
+            gc.unfreeze()
+            gc.set_threshold(*thresholds)
+
+
+async def _read_number(sender: trio.Process) -> int:
+    """One line of what it prints."""
+    assert sender.stdout is not None
+    line = b""
+    while not line.endswith(b"\n"):
+        line += await sender.stdout.receive_some()
+    return int(line)
+
+
+def _config(port: int, folder: str) -> DaemonConfig:
+    streams = (f"trades:{values.COIN}", f"l2Book:{values.COIN}")
+    return DaemonConfig(
+        state_dir=folder,
+        heartbeat_interval_ms=600_000,
+        venues=VenuesConfig(hyperliquid=HyperliquidConfig(api_url=f"http://127.0.0.1:{port}")),
+        ws_endpoints=(WsEndpointConfig(url=f"ws://127.0.0.1:{port}/ws", streams=streams),),
+        strategies=(
+            StrategyConfig(name="probe", use="benchmarks.probe:Probe", instruments=(values.BTC,)),
+        ),
+        log=LogConfig(level="error"),
+    )
