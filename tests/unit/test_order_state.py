@@ -210,6 +210,8 @@ def test_a_late_journalled_or_submitted_does_not_move_an_order_back() -> None:
 
 def test_the_submission_is_not_undone_by_a_repeated_journalled() -> None:
     assert after(JOURNALLED, SUBMITTED, JOURNALLED).status is OrderStatus.SUBMITTED
+    journalled = after(JOURNALLED)
+    assert apply(journalled, JOURNALLED) is journalled
 
 
 def test_a_fill_after_the_cancel_is_booked_and_the_order_stays_canceled() -> None:
@@ -354,6 +356,8 @@ def test_a_venue_that_keeps_the_id_modifies_in_place_and_never_back() -> None:
     order = after(accepted(), first, second)
     assert (order.price, order.quantity) == (Decimal(101), Decimal(4))
     assert after(first, order=order) is order
+    same_moment = modified(A, "102", "4", ts=6)
+    assert after(same_moment, order=order).price == 102
 
 
 def test_a_raised_quantity_reopens_what_the_old_quantity_had_filled() -> None:

@@ -252,6 +252,8 @@ def test_equity_carries_the_last_statement_on() -> None:
     assert portfolio.equity(ACCOUNT) == 1019
     portfolio.on_account(statement("1", ts=4))
     assert portfolio.equity(ACCOUNT) == 1019
+    portfolio.on_account(statement("1000", ts=5))
+    assert portfolio.equity(ACCOUNT) == 1000
     account = portfolio.account(ACCOUNT)
     assert account is not None
     assert account.balances[0].total == 1000
@@ -350,6 +352,15 @@ def test_funding_on_a_position_never_held_counts_today() -> None:
     portfolio = new_portfolio()
     assert portfolio.on_funding(funding("-3")).funding == -3
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == -3
+
+
+def test_the_time_of_the_last_change_never_goes_back() -> None:
+    portfolio = new_portfolio()
+    assert portfolio.set_position(report("1", "1")).ts_last_ns == 3
+    assert portfolio.on_fill(fill("1", "1"), MAKER).ts_last_ns == 7
+    assert portfolio.on_funding(funding("1")).ts_last_ns == 9
+    assert portfolio.on_fill(fill("1", "1"), MAKER).ts_last_ns == 9
+    assert portfolio.set_position(report("1", "1")).ts_last_ns == 9
 
 
 def test_net_pnl_of_a_position() -> None:

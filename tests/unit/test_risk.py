@@ -314,7 +314,8 @@ def test_an_order_already_in_the_cache_is_not_counted_twice() -> None:
 
 def test_a_larger_quantity_asked_for_counts_already() -> None:
     desk = Desk(limits(max_position_quantity={BTC: Decimal(5)}))
-    desk.rest("1", pending=Pending.MODIFY, pending_quantity=Decimal(4))
+    asked = {"pending": Pending.MODIFY, "pending_quantity": Decimal(5)}
+    desk.rest("2", filled_quantity=Decimal(1), **asked)
     assert desk.ask("1") is None
     assert desk.ask("1.001") == "MAX_POSITION_QUANTITY"
 
@@ -345,7 +346,7 @@ def test_a_position_beyond_its_limit_may_be_reduced() -> None:
 def test_gross_exposure_adds_the_worst_case_of_every_instrument() -> None:
     desk = Desk(limits(max_gross_exposure="1000"))
     desk.hold("2")
-    desk.hold("-20", ETH, "10")
+    desk.hold("-20", ETH, "12")
     desk.rest("-10", "10", instrument_id=ETH)
     desk.rest("25", "10", instrument_id=ETH)
     desk.rest("90", "10", instrument_id=ETH, account_id=OTHER)
@@ -363,6 +364,16 @@ def test_other_instruments_without_a_mark_are_valued_at_the_dearer_price() -> No
     desk.rest("3", "120", instrument_id=sol)
     assert desk.ask("4") is None
     assert desk.ask("4.001") == "MAX_GROSS_EXPOSURE"
+    held_only = Desk(limits(max_gross_exposure="1000"))
+    held_only.hold("5", sol, "120")
+    assert held_only.ask("4") is None
+    assert held_only.ask("4.001") == "MAX_GROSS_EXPOSURE"
+
+
+def test_gross_exposure_is_valued_at_the_mark() -> None:
+    desk = Desk(limits(max_gross_exposure="1000"))
+    assert desk.ask("10", "96") is None
+    assert desk.ask("10.001", "96") == "MAX_GROSS_EXPOSURE"
 
 
 def test_leverage_is_worst_case_gross_exposure_over_equity() -> None:
@@ -481,6 +492,7 @@ def test_a_modification_that_does_not_grow_passes_exhausted_limits() -> None:
     desk = Desk(limits(max_gross_exposure="100"))
     order = desk.rest("3")
     assert desk.risk.check_modify(order, Decimal(99), None, 0) is None
+    assert desk.risk.check_modify(order, Decimal(99), Decimal(3), 0) is None
     assert desk.risk.check_modify(order, None, Decimal(2), 0) is None
     denial = desk.risk.check_modify(order, None, Decimal("3.001"), 0)
     assert code(denial) == "MAX_GROSS_EXPOSURE"
@@ -557,6 +569,27 @@ def test_the_daily_loss_halts_trading_until_activated() -> None:
     assert desk.risk.on_pnl(DAY_NS) is None
     desk.mark(BTC, "90")
     assert desk.risk.on_pnl(DAY_NS) is not None
+
+
+def test_what_was_lost_while_halted_is_accepted_with_the_rest() -> None:
+    desk = Desk(limits(max_daily_loss="50"))
+    desk.hold("10")
+    for mark in ("95", "80"):
+        desk.mark(BTC, mark)
+        desk.risk.on_pnl(DAY_NS)
+    desk.risk.set_state(TradingState.ACTIVE, "operator")
+    assert desk.risk.on_pnl(DAY_NS) is None
+
+
+def test_an_accepted_loss_is_of_its_day_only() -> None:
+    desk = Desk(limits(max_daily_loss="50"))
+    desk.hold("10")
+    desk.mark(BTC, "80")
+    desk.risk.on_pnl(DAY_NS)
+    desk.risk.set_state(TradingState.ACTIVE, "operator")
+    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY) is None
+    desk.mark(BTC, "75")
+    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY) is not None
 
 
 def test_activating_after_a_kill_does_not_renew_the_allowance() -> None:
