@@ -17,6 +17,7 @@ from zq_daemon.control.client import request
 from zq_daemon.errors import ControlError
 
 _INTERVAL_S = 1.0
+_FILE_WIDTH = 140
 
 
 def ask(path: Path, command: str) -> Any:
@@ -30,7 +31,7 @@ def show_status(path: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(status))
     else:
-        Console().print(render_status(status))
+        _console().print(render_status(status))
 
 
 def watch_status(path: Path, *, as_json: bool) -> None:
@@ -45,6 +46,12 @@ def watch_status(path: Path, *, as_json: bool) -> None:
         return
 
 
+def _console() -> Console:
+    """As wide as the terminal; what goes elsewhere has room for every column."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_WIDTH)
+
+
 async def _print_all(path: Path, status: Any) -> None:
     while True:
         click.echo(msgspec.json.encode(status))
@@ -53,7 +60,7 @@ async def _print_all(path: Path, status: Any) -> None:
 
 
 async def _redraw(path: Path, status: Any) -> None:
-    with Live(render_status(status), auto_refresh=False, screen=False) as live:
+    with Live(render_status(status), console=_console(), auto_refresh=False) as live:
         while True:
             await trio.sleep(_INTERVAL_S)
             live.update(await _drawn(path), refresh=True)

@@ -20,11 +20,12 @@ _Cell = Callable[[_Row], Text]
 
 @frozen
 class _Column:
-    """A heading, what to show of a row, and to which side."""
+    """A heading, what to show of a row, to which side; *folds* where there is too little room."""
 
     heading: str
     cell: _Cell
     justify: Literal["left", "right"] = "left"
+    folds: bool = False
 
 
 _GOOD = frozenset({"up", "running", "active", "ready"})
@@ -51,14 +52,17 @@ def _headline(status: _Row) -> Text:
     for name in ("state", "trading_state"):
         line.append("  ").append_text(_coloured(daemon.get(name)))
     line.append(f"  up {_duration(daemon.get('uptime_s'))}  pid {_text(daemon.get('pid'))}")
-    line.append(f"  {_text(daemon.get('config'))}", style="dim")
+    line.append(f"  {_text(daemon.get('config'), '')}", style="dim")
+    for name in ("detail", "trading_reason"):
+        if daemon.get(name):
+            line.append(f"\n{_text(daemon[name])}", style="dim")
     return line
 
 
 def _footer(status: _Row) -> Text:
     orders, bus = _part(status, "orders"), _part(status, "bus")
     bad = _part(status, "bad_messages")
-    line = Text()
+    line = Text("\n")
     for name in ("open", "in_flight", "closed"):
         line.append(f"{name.replace('_', ' ')} orders {_text(orders.get(name))}  ")
     line.append(f"events {_text(bus.get('published'))}  faults {_text(bus.get('faults'))}  ")
@@ -75,9 +79,22 @@ def _recent(bad: _Row) -> Sequence[str]:
 
 
 def _table(title: str, columns: Sequence[_Column], rows: Sequence[_Row]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=f"\n{title}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for column in columns:
-        table.add_column(column.heading, justify=column.justify)
+        table.add_column(
+            column.heading,
+            justify=column.justify,
+            no_wrap=not column.folds,
+            overflow="fold" if column.folds else "ellipsis",
+        )
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))
     return table
@@ -96,6 +113,10 @@ def _part(status: _Row, name: str) -> _Row:
 
 def _plain(heading: str, name: str) -> _Column:
     return _Column(heading, lambda row: Text(_text(row.get(name))))
+
+
+def _folded(heading: str, name: str) -> _Column:
+    return _Column(heading, lambda row: Text(_text(row.get(name), "")), folds=True)
 
 
 def _number(heading: str, name: str) -> _Column:
@@ -142,12 +163,17 @@ def _trouble(row: _Row) -> Text:
 
 def _held(row: _Row) -> Text:
     held = _part(row, "position")
-    return Text(", ".join(f"{name} {_text(quantity)}" for name, quantity in held.items()) or "flat")
+    return Text(", ".join(f"{_symbol(n)} {_text(quantity)}" for n, quantity in held.items()) or "-")
 
 
 def _instruments(row: _Row) -> Text:
     names = row.get("instruments")
-    return Text(", ".join(map(_text, names)) if isinstance(names, list) else _text(names))
+    return Text(", ".join(map(_symbol, names)) if isinstance(names, list) else _text(names))
+
+
+def _symbol(instrument: Any) -> str:
+    text = _text(instrument)
+    return text.partition(".")[2] or text
 
 
 def _duration(value: Any) -> str:
@@ -177,12 +203,12 @@ _TABLES: Sequence[tuple[str, str, Sequence[_Column]]] = (
             _plain("endpoint", "endpoint"),
             _state("state", "state"),
             _since("for", "since_s"),
-            _flag("private", "private", "private"),
+            _flag("", "private", "private"),
             _number("messages", "messages"),
             _number("bad", "bad_messages"),
             _number("reconnects", "reconnects"),
             _since("outage", "outage_s"),
-            _Column("last error", _trouble),
+            _Column("last error", _trouble, folds=True),
         ),
     ),
     (
@@ -202,12 +228,12 @@ _TABLES: Sequence[tuple[str, str, Sequence[_Column]]] = (
         (
             _plain("strategy", "name"),
             _state("state", "state"),
-            _Column("instruments", _instruments),
-            _number("open orders", "orders_open"),
-            _Column("position", _held),
+            _Column("instruments", _instruments, folds=True),
+            _number("orders", "orders_open"),
+            _Column("position", _held, folds=True),
             _signed("net P&L", "net_pnl"),
             _number("errors", "errors"),
-            _plain("reason", "reason"),
+            _folded("reason", "reason"),
         ),
     ),
     (
@@ -227,7 +253,7 @@ _TABLES: Sequence[tuple[str, str, Sequence[_Column]]] = (
         "Account",
         "account",
         (
-            _plain("account", "account"),
+            _folded("account", "account"),
             _number("equity", "equity"),
             _number("margin used", "margin_used"),
         ),
