@@ -461,7 +461,7 @@ def test_reducing_lets_pass_what_is_left_to_reduce() -> None:
     desk.rest("-2")
     desk.rest("-1", reduce_only=True)
     desk.rest("-7", account_id=OTHER)
-    desk.rest("3")
+    desk.rest("4")
     assert desk.ask("-2") is None
     assert desk.ask("-2", reduce_only=True) is None
     denial = desk.risk.check(desk.order("-2.001"), 0)
