@@ -30,7 +30,6 @@ from zq_daemon.engine.normalise import normalise, valid_terms
 from zq_daemon.engine.outcomes import OutcomeReader
 from zq_daemon.engine.reports import ReportReader
 from zq_daemon.engine.terms import Terms, TermsInFlight
-from zq_daemon.errors import OrderError
 from zq_daemon.journal.journal import Journal
 from zq_daemon.journal.record import Intent, IntentKind
 from zq_daemon.model.command import CancelAllOrders, CancelOrder, ModifyOrder, SubmitOrder
@@ -39,7 +38,7 @@ from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, Strategy
 from zq_daemon.model.order import Order, OrderStatus, OrderType, Pending
 from zq_daemon.model.report import Report
 from zq_daemon.ports.clock import Clock
-from zq_daemon.venue.interface import OrderEntry, Request
+from zq_daemon.venue.interface import Ambiguous, OrderEntry, Request
 
 OWNER = "execution"
 """Its name on the bus: a fault of this owner is a fault of the daemon."""
@@ -273,7 +272,7 @@ class ExecutionEngine:
             self._ledger.pend(order, Pending.CANCEL)
         else:
             reason = "too many cancels wait to be sent"
-            self._ledger.refuse(order, Pending.CANCEL, "CANCEL_QUEUE_FULL", reason)
+            self._ledger.decline(order, Pending.CANCEL, "CANCEL_QUEUE_FULL", reason)
 
     def _on_modify(self, command: ModifyOrder) -> None:
         order = self._cache.order(command.client_order_id)
@@ -287,7 +286,7 @@ class ExecutionEngine:
             terms = Denial("MODIFY_QUEUE_FULL", "too many modifications wait to be sent")
         if isinstance(terms, Denial):
             self._denials[terms.code] += 1
-            self._ledger.refuse(order, Pending.MODIFY, str(terms.code), terms.reason)
+            self._ledger.decline(order, Pending.MODIFY, str(terms.code), terms.reason)
             return
         self._terms.ask(order, terms)
         self._ledger.pend(order, Pending.MODIFY, terms.quantity)
@@ -326,22 +325,29 @@ class ExecutionEngine:
 
     def _prepare(self, group: Group) -> _Prepared | None:
         orders = self._still_wanted(group)
-        if not orders:
+        request = self._sign(group, orders) if orders else None
+        if request is None:
             self._backlog.release(group.kind)
             return None
+        intents = tuple(self._intent(group.kind, order, request) for order in orders)
+        return _Prepared(group.kind, group.account_id, request, intents)
+
+    def _sign(self, group: Group, orders: Sequence[Order]) -> Request | None:
+        """The request; None for a modification that was decided while it waited."""
         entry = self._entries[group.account_id]
         match group.kind:
             case "submit":
-                request = entry.prepare_submit(orders)
+                return entry.prepare_submit(orders)
             case "cancel":
-                request = entry.prepare_cancel(orders)
+                return entry.prepare_cancel(orders)
             case "modify":
-                terms = self._asked(orders[0])
-                request = entry.prepare_modify(orders[0], terms.price, terms.quantity)
+                (order,) = orders
+                terms = self._terms.get(order.client_order_id)
+                if terms is None:
+                    return None
+                return entry.prepare_modify(order, terms.price, terms.quantity)
             case _:
                 assert_never(group.kind)
-        intents = tuple(self._intent(group.kind, order, request) for order in orders)
-        return _Prepared(group.kind, group.account_id, request, intents)
 
     def _still_wanted(self, group: Group) -> list[Order]:
         """The group's orders as they now stand, without those that ended or may not leave."""
@@ -365,7 +371,7 @@ class ExecutionEngine:
         return None
 
     def _intent(self, kind: IntentKind, order: Order, request: Request) -> Intent:
-        terms = self._asked(order) if kind == "modify" else None
+        terms = self._terms.get(order.client_order_id) if kind == "modify" else None
         return Intent(
             kind=kind,
             run_id=self._run_id,
@@ -386,12 +392,6 @@ class ExecutionEngine:
             action_hash=request.action_hash.hex(),
             ts_event_ns=self._clock.now_ns(),
         )
-
-    def _asked(self, order: Order) -> Terms:
-        terms = self._terms.get(order.client_order_id)
-        if terms is None:
-            raise OrderError(f"order {order.client_order_id}: a modification without terms")
-        return terms
 
     def _depart(self, prepared: _Prepared) -> None:
         """The intent is durable: from here on the venue may know more than we do."""
@@ -417,6 +417,9 @@ class ExecutionEngine:
             self._backlog.release(prepared.kind)
             if prepared.kind == "cancel":
                 self._cancelling.difference_update(request.client_order_ids)
+        asked = len(request.client_order_ids)
+        if len(outcomes) != asked:
+            outcomes = [Ambiguous(detail=f"{len(outcomes)} answers for {asked} orders")] * asked
         for client_order_id, outcome in zip(request.client_order_ids, outcomes, strict=True):
             self._outcomes.read(prepared.kind, client_order_id, outcome)
 

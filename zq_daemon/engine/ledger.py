@@ -115,6 +115,12 @@ class OrderLedger:
         event = OrderPending(pending=pending, quantity=quantity, **self._about(order))
         return self._record(order, event)
 
+    def decline(self, order: Order, pending: Pending, code: str, reason: str) -> None:
+        """A cancel or modification was not even begun: the order, and what it waits for, stay."""
+        about = self._about(order)
+        event = OrderPendingRejected(pending=pending, code=code, reason=reason, **about)
+        self._publish(event, order)
+
     def refuse(self, order: Order, pending: Pending, code: str, reason: str) -> Order:
         """A cancel or modification came to nothing; always published, as somebody asked for it."""
         event = OrderPendingRejected(
