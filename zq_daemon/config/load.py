@@ -36,12 +36,13 @@ class Document:
     source: Source
 
 
-def load_config(path: Path) -> DaemonConfig:
+def load_config(path: str | Path) -> DaemonConfig:
     """The configuration in the file at *path*, its paths made absolute.
 
     Raises ConfigError with every problem of the file, one a line:
     `config.toml:12: risk.max_order_notinal: unknown key; did you mean 'max_order_notional'?`
     """
+    path = Path(path)
     document = read_document(path)
     config = resolve_paths(structure_config(document), path.absolute().parent)
     missing = list(missing_paths(config))

@@ -70,13 +70,15 @@ def _position(parts: Assembly, position: Position) -> dict[str, Any]:
 
 def _accounts(parts: Assembly) -> list[dict[str, Any]]:
     found = []
+    now_ns = parts.ports.clock.now_ns()
     for account_id in parts.accounts:
         account = parts.cache.account(account_id)
         if account is not None:
             found.append(
                 {
                     "account": account_id,
-                    "equity": _text(account.equity),
+                    "equity": _text(parts.portfolio.equity(account_id)),
+                    "day_pnl": _text(parts.portfolio.day_pnl(account_id, now_ns)),
                     "margin_used": _text(account.margin_used),
                 }
             )
