@@ -228,9 +228,9 @@ _TABLES: Sequence[tuple[str, str, Sequence[_Column]]] = (
         (
             _plain("strategy", "name"),
             _state("state", "state"),
-            _Column("instruments", _instruments, folds=True),
+            _Column("instruments", _instruments),
             _number("orders", "orders_open"),
-            _Column("position", _held, folds=True),
+            _Column("position", _held),
             _signed("net P&L", "net_pnl"),
             _number("errors", "errors"),
             _folded("reason", "reason"),

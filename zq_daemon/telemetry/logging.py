@@ -133,8 +133,12 @@ def _json(_logger: Any, _method: str, event: EventDict) -> str:
     try:
         line = msgspec.json.encode(event, enc_hook=_plain)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        line = msgspec.json.encode({ascii(name): ascii(event[name]) for name in event})
+        line = msgspec.json.encode({_ascii(name): _ascii(event[name]) for name in event})
     return line.decode()
+
+
+def _ascii(value: Any) -> str:
+    return ascii(str(value))[1:-1]
 
 
 def _first(event: MutableMapping[str, Any], *names: str) -> dict[str, Any]:
