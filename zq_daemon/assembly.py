@@ -31,7 +31,8 @@ from zq_daemon.engine.execution import ExecutionEngine
 from zq_daemon.engine.links import LinkGroup
 from zq_daemon.errors import ConfigError, CredentialError, InvariantError
 from zq_daemon.journal.journal import Journal
-from zq_daemon.model.event import LinkChanged, LinkState
+from zq_daemon.model.command import CancelAllOrders
+from zq_daemon.model.event import LinkChanged, LinkState, TradingState, TradingStateChanged
 from zq_daemon.model.ids import AccountId, InstrumentId
 from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.report import Report
@@ -130,6 +131,7 @@ class Assembly:
         self.strategies.load(config.strategies, source)
         self._expect_streams()
         self.bus.subscribe("system.link.*", self._on_link, owner=_DAEMON)
+        self.bus.handle("trading.kill", self.kill, owner=_DAEMON)
 
     @property
     def accounts(self) -> tuple[AccountId, ...]:
@@ -169,7 +171,10 @@ class Assembly:
         Parameters are checked before anything changes; ConfigError says what is wrong with them.
         """
         self.strategies.reload(config.strategies, source)
+        before = self.risk.state
         self.risk.reload(config.risk)
+        if self.risk.state is not before:
+            self._tell_trading_state()
         self.ticks.set_interval(config.tick_interval_ms)
         self.config = config
 
@@ -197,10 +202,28 @@ class Assembly:
             for kind, instrument in endpoint.coverage:
                 self.data.expect(instrument, kind)
 
+    def kill(self, reason: str) -> None:
+        """The kill switch: nothing may be sent any more, and what is open is cancelled."""
+        if self.risk.kill(reason):
+            self._tell_trading_state()
+
+    def activate(self, reason: str) -> None:
+        """An operator lets trading go on after a halt, and accepts the loss that caused it."""
+        if self.risk.set_state(TradingState.ACTIVE, reason):
+            self._tell_trading_state()
+
     def _watch_losses(self, now_ns: int) -> None:
-        if change := self.risk.on_pnl(now_ns):
-            self.bus.publish(topics.TRADING_STATE, change)
-            _log.error("trading state changed", state=change.state.value, reason=change.reason)
+        if self.risk.on_pnl(now_ns):
+            self._tell_trading_state()
+
+    def _tell_trading_state(self) -> None:
+        state, reason = self.risk.state, self.risk.state_reason
+        _log.warning("trading state changed", state=state.value, reason=reason)
+        now_ns = self.ports.clock.now_ns()
+        change = TradingStateChanged(state=state, reason=reason, ts_event_ns=now_ns)
+        self.bus.publish(topics.TRADING_STATE, change)
+        if state is TradingState.HALTED:
+            self.bus.send("order.cancel_all", CancelAllOrders())
 
     def _on_link(self, event: LinkChanged) -> None:
         """A lost link makes its instruments stale; one that stays lost halts who depends on it."""

@@ -28,7 +28,7 @@ from zq_daemon.config.diff import diff_config
 from zq_daemon.config.load import control_socket, load_config, read_document
 from zq_daemon.config.schema import DaemonConfig
 from zq_daemon.config.source import Source
-from zq_daemon.control.server import serve_control
+from zq_daemon.control.server import Handler, serve_control
 from zq_daemon.control.status import status_of
 from zq_daemon.control.summary import print_summaries
 from zq_daemon.embedded import EmbeddedExchange
@@ -87,7 +87,7 @@ class Daemon:
     def parts(self) -> Assembly:
         """Bus, cache, portfolio, engines and the rest; there once instruments are known."""
         if self.made is None:
-            raise RuntimeError("the daemon has not started yet")
+            raise ControlError("the daemon is still starting: try again")
         return self.made
 
     def stop(self, reason: str) -> None:
@@ -239,7 +239,20 @@ async def _open_control(daemon: Daemon) -> AsyncIterator[None]:
         daemon.stop("control socket")
         return "stopping"
 
-    handlers = {"status": lambda _: daemon.status(), "stop": stop}
+    def halt(_: Mapping[str, Any]) -> str:
+        daemon.parts.kill("control socket")
+        return "halted: no order leaves, open ones are cancelled"
+
+    def activate(_: Mapping[str, Any]) -> str:
+        daemon.parts.activate("control socket")
+        return "active"
+
+    handlers: Mapping[str, Handler] = {
+        "status": lambda _: daemon.status(),
+        "stop": stop,
+        "halt": halt,
+        "activate": activate,
+    }
     path = control_socket(daemon.config)
     async with trio.open_nursery() as nursery:
         await nursery.start(

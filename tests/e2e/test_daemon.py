@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from tests.harness.process import demo_config, free_port, running_daemon
+from zq_daemon.control.client import request
 
 
 async def test_both_strategies_trade_and_sigterm_stops_gracefully(tmp_path: Path) -> None:
@@ -93,3 +94,23 @@ async def test_a_port_that_is_taken_ends_with_a_clear_error(tmp_path: Path) -> N
             fatal = await second.wait_event("fatal")
             assert await second.wait_exit() == 69
     assert f"cannot listen on 127.0.0.1:{port}" in fatal["error"]
+
+
+async def test_the_kill_switch_cancels_and_an_operator_activates(tmp_path: Path) -> None:
+    socket_path = tmp_path / "var" / "control.sock"
+    async with running_daemon(tmp_path, demo_config(free_port())) as daemon:
+        await daemon.wait_event("order accepted", strategy="maker")
+        await request(socket_path, "halt")
+        denied = await daemon.wait_event("order denied", strategy="maker")
+        await daemon.wait_event("order canceled", strategy="maker")
+        halted = await daemon.status()
+        await request(socket_path, "activate")
+        seen = len(daemon.log)
+        await daemon.wait_log(
+            lambda line: line.get("event") == "order accepted" and line in daemon.log[seen:],
+            "an order after the activation",
+        )
+        assert await daemon.stop() == 0
+    assert denied["code"] == "TRADING_HALTED"
+    assert halted["daemon"]["trading_state"] == "halted"
+    assert "control socket" in halted["daemon"]["trading_reason"]

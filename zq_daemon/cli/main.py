@@ -145,6 +145,28 @@ def stop(config_path: Path, socket_path: Path | None) -> int:
 
 
 @commands.command()
+@_config
+@_socket
+def halt(config_path: Path, socket_path: Path | None) -> int:
+    """Let no order leave the running daemon any more, and cancel what is open."""
+    from zq_daemon.cli.status import ask
+
+    click.echo(ask(socket_path or _socket_of(config_path), "halt"))
+    return ExitCode.OK
+
+
+@commands.command()
+@_config
+@_socket
+def activate(config_path: Path, socket_path: Path | None) -> int:
+    """Let the running daemon trade again after a halt."""
+    from zq_daemon.cli.status import ask
+
+    click.echo(ask(socket_path or _socket_of(config_path), "activate"))
+    return ExitCode.OK
+
+
+@commands.command()
 def version() -> int:
     """Print the version."""
     click.echo(VERSION)

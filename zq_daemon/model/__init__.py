@@ -1,0 +1,1 @@
+"""The vocabulary: frozen values in the terms of the field; no I/O, no behaviour that waits."""
