@@ -246,7 +246,7 @@ class Rig:
         return fill(
             trade_id,
             quantity,
-            self.clock.now_ns(),
+            changes.pop("ts_event_ns", self.clock.now_ns()),
             client_order_id=known and known.client_order_id,
             side=known.side if known else Side.BUY,
             **changes,
