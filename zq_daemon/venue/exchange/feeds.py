@@ -123,6 +123,8 @@ class Feeds:
         if not isinstance(subscription, dict):
             return None
         kind, coin, user = (subscription.get(key) for key in ("type", "coin", "user"))
+        if not isinstance(kind, str):
+            return None
         if kind == "allMids":
             return "allMids", ""
         if kind in COIN_STREAMS and isinstance(coin, str) and coin in self._coins:

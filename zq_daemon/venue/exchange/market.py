@@ -7,7 +7,7 @@ same market. Prices are integers of ticks inside.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 from attrs import define, frozen
@@ -23,7 +23,6 @@ STEP_NS = 100 * NS_PER_MS
 _CATCH_UP_STEPS = 50
 _FINE = 64
 """The fair value moves in 1/64 of a tick."""
-_LEVELS = 20
 _DEEPEST = 24
 _FIRST_ID = 1 << 48
 """Background order ids never meet the users'."""
@@ -80,11 +79,6 @@ class SyntheticMarket:
         """A client that is too slow is cut off."""
         return False
 
-    @property
-    def books(self) -> Mapping[str, MatchingBook]:
-        """All books by coin."""
-        return {coin: flow.book for coin, flow in self._flows.items()}
-
     def matcher(self, coin: str) -> MatchingBook:
         """The book of *coin*."""
         return self._flows[coin].book
@@ -140,17 +134,13 @@ class SyntheticMarket:
                 desk.settle(flow.coin, dropped)
 
     def _quote(self, flow: _Flow, side: Side, desk: Desk) -> None:
-        """Fill the ladder up again: the nearest levels first, one order a level."""
+        """Fill most gaps of the ladder, the nearest first: one order a level."""
         middle = flow.fair // _FINE
         taken = {ticks for its_side, ticks in flow.resting.values() if its_side is side}
-        missing = _LEVELS - len(taken)
-        for distance in range(1, _DEEPEST):
+        for distance in range(1, _DEEPEST + 1):
             ticks = middle - side.sign * distance
-            if missing <= 0:
-                return
             if ticks in taken or not self._rng.randrange(8):
                 continue
-            missing -= 1
             lots = flow.unit * self._rng.randint(1, 4 + distance) + self._rng.randrange(flow.unit)
             owner = self._rng.choice(self._makers)
             self._send(flow, owner, side, ticks, lots, Execution.REST, desk)

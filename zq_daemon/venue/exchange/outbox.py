@@ -53,6 +53,10 @@ class Outbox:
         while not self._queue and self.closed_because is None:
             self._filled = trio.Event()
             await self._filled.wait()
+        return self.drain()
+
+    def drain(self) -> list[str]:
+        """Everything queued, now; may be nothing."""
         taken = list(self._queue)
         self._queue.clear()
         self._drained.set()

@@ -1,0 +1,230 @@
+"""What clients hear: acknowledgements, opening messages, changes, cadences, limits, faults."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.exchange_rig import COINS, Rig, wire_order
+from zq_daemon.venue.exchange.faults import Faults
+from zq_daemon.venue.exchange.market import SyntheticMarket
+
+BTC_BOOK = {"type": "l2Book", "coin": "BTC"}
+BTC_TRADES = {"type": "trades", "coin": "BTC"}
+BTC_BBO = {"type": "bbo", "coin": "BTC"}
+BTC_CONTEXT = {"type": "activeAssetCtx", "coin": "BTC"}
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def unheard(listener, exchange, subscription) -> list[str]:
+    exchange.subscribe(listener.connection, subscription)
+    return listener.heard("error")
+
+
+def test_subscription_is_acknowledged_with_its_echo(rig):
+    listener = rig.listen(BTC_BOOK)
+    first, second = listener.heard()
+    assert first == {
+        "channel": "subscriptionResponse",
+        "data": {"method": "subscribe", "subscription": BTC_BOOK},
+    }
+    assert second["channel"] == "l2Book"
+    rig.exchange.unsubscribe(listener.connection, BTC_BOOK)
+    (gone,) = listener.heard("subscriptionResponse")
+    assert gone["method"] == "unsubscribe"
+
+
+def test_wrong_subscriptions_are_told_on_the_error_channel(rig):
+    listener = rig.listen(BTC_BOOK)
+    listener.heard()
+    (twice,) = unheard(listener, rig.exchange, BTC_BOOK)
+    assert twice == 'Already subscribed: {"type":"l2Book","coin":"BTC"}'
+    for bad in (
+        {"type": "l2Book", "coin": "btc"},
+        {"type": "l2Book"},
+        {"type": "weather"},
+        {"type": ["l2Book"], "coin": "BTC"},
+        {"type": "userFills", "user": "me"},
+        {"type": "userFills", "user": 7},
+        "l2Book",
+        None,
+        {"type": "x" * 1_000},
+    ):
+        (text,) = unheard(listener, rig.exchange, bad)
+        assert text.startswith("Invalid subscription")
+        assert len(text) < 300
+    for bad, start in ((BTC_TRADES, "Already unsubscribed"), ({}, "Invalid subscription")):
+        rig.exchange.unsubscribe(listener.connection, bad)
+        (text,) = listener.heard("error")
+        assert text.startswith(start)
+
+
+def test_subscriptions_and_users_of_a_connection_are_bounded(rig, monkeypatch):
+    monkeypatch.setattr("zq_daemon.venue.exchange.feeds.MAX_SUBSCRIPTIONS", 12)
+    listener = rig.listen()
+    for number in range(10):
+        rig.exchange.subscribe(
+            listener.connection, {"type": "userFills", "user": f"0x{number:040x}"}
+        )
+    assert listener.heard("error") == []
+    (text,) = unheard(listener, rig.exchange, {"type": "orderUpdates", "user": "0x" + "f" * 40})
+    assert "users" in text
+    for coin in ("BTC", "ETH"):
+        assert unheard(listener, rig.exchange, {"type": "bbo", "coin": coin}) == []
+    (text,) = unheard(listener, rig.exchange, BTC_BOOK)
+    assert "more than 12" in text
+
+
+def test_first_trades_back_fill_the_recent_ones(rig):
+    rig.rest(rig.alice, "sell", "50000", "0.01")
+    rig.place(rig.bob, "buy", "50000", "0.01")
+    early = rig.listen(BTC_TRADES)
+    ((old,),) = early.heard("trades")
+    rig.rest(rig.alice, "sell", "50001", "0.01")
+    rig.place(rig.bob, "buy", "50001", "0.01")
+    ((new,),) = early.heard("trades")
+    (both,) = rig.listen(BTC_TRADES).heard("trades")
+    assert [trade["tid"] for trade in both] == [old["tid"], new["tid"]]
+    assert new["tid"] > old["tid"]
+
+
+def test_no_trades_yet_means_no_first_batch(rig):
+    assert rig.listen(BTC_TRADES).heard("trades") == []
+
+
+def test_bbo_comes_when_it_changes_and_an_empty_side_is_null(rig):
+    listener = rig.listen(BTC_BBO)
+    (opening,) = listener.heard("bbo")
+    assert opening["bbo"] == [None, None]
+    rig.rest(rig.alice, "sell", "50000", "0.01")
+    (changed,) = listener.heard("bbo")
+    assert changed["bbo"] == [None, {"px": "50000.0", "sz": "0.01", "n": 1}]
+    rig.rest(rig.alice, "sell", "50001", "0.01")
+    assert listener.heard("bbo") == []
+
+
+def test_book_comes_on_a_cadence_and_not_with_every_order(rig):
+    listener = rig.listen(BTC_BOOK)
+    listener.heard()
+    rig.exchange.step(rig.clock.ns)
+    assert len(listener.heard("l2Book")) == 1
+    for number in range(30):
+        rig.rest(rig.alice, "buy", f"{49000 - number}", "0.001")
+    assert listener.heard("l2Book") == []
+    rig.clock.advance_ms(499)
+    rig.exchange.step(rig.clock.ns)
+    assert listener.heard("l2Book") == []
+    rig.clock.advance_ms(1)
+    assert rig.exchange.next_due_ns() == rig.clock.ns
+    rig.exchange.step(rig.clock.ns)
+    (book,) = listener.heard("l2Book")
+    bids, asks = book["levels"]
+    assert len(bids) == 20
+    assert bids[0] == {"px": "49000.0", "sz": "0.001", "n": 1}
+    assert asks == []
+    assert book["time"] == rig.clock.ns // 1_000_000
+
+
+def test_contexts_and_mids_come_every_second_for_what_has_a_price(rig):
+    listener = rig.listen(BTC_CONTEXT, {"type": "allMids"})
+    assert listener.heard("activeAssetCtx") == [], "no price yet"
+    rig.rest(rig.alice, "buy", "49999", "0.01")
+    rig.rest(rig.bob, "sell", "50001", "0.01")
+    rig.exchange.step(rig.clock.ns)
+    told = listener.heard()
+    assert [message["channel"] for message in told] == ["allMids", "activeAssetCtx"]
+    assert told[0]["data"] == {"mids": {"BTC": "50000.0"}}
+    assert told[1]["data"]["ctx"]["markPx"] == "50000.0"
+    assert len(rig.listen(BTC_CONTEXT).heard("activeAssetCtx")) == 1
+    rig.clock.advance_ms(999)
+    rig.exchange.step(rig.clock.ns)
+    assert listener.heard("allMids") == []
+    rig.clock.advance_ms(1)
+    rig.exchange.step(rig.clock.ns)
+    assert len(listener.heard("allMids")) == 1
+
+
+def test_private_streams_tell_only_their_user(rig):
+    rig.rest(rig.alice, "sell", "50000", "0.03")
+    streams = ("orderUpdates", "userFills", "userEvents")
+    bob = rig.listen(
+        *({"type": kind, "user": rig.bob.address.upper().replace("0X", "0x")} for kind in streams)
+    )
+    (snapshot,) = bob.heard("userFills")
+    assert snapshot == {"user": rig.bob.address, "isSnapshot": True, "fills": []}
+    rig.place(rig.bob, "buy", "50000", "0.01", cloid=5)
+    told = {message["channel"]: message["data"] for message in bob.heard()}
+    (update,) = told["orderUpdates"]
+    assert update["status"] == "filled"
+    assert update["order"]["cloid"] == f"0x{5:032x}"
+    (fill,) = told["userFills"]["fills"]
+    assert "isSnapshot" not in told["userFills"]
+    assert told["user"] == {"fills": [fill]}
+    again = rig.listen({"type": "userFills", "user": rig.bob.address})
+    assert again.heard("userFills")[0]["fills"] == [fill]
+
+
+def test_partly_filled_resting_order_is_told_as_open_with_what_is_left(rig):
+    rig.rest(rig.alice, "sell", "50000", "0.03")
+    alice = rig.listen({"type": "orderUpdates", "user": rig.alice.address})
+    rig.place(rig.bob, "buy", "50000", "0.01")
+    ((update,),) = alice.heard("orderUpdates")
+    assert (update["status"], update["order"]["sz"]) == ("open", "0.02")
+    assert update["order"]["origSz"] == "0.03"
+
+
+def test_updates_of_one_action_come_as_one_batch(rig):
+    listener = rig.listen({"type": "orderUpdates", "user": rig.alice.address})
+    listener.heard()
+    orders = [wire_order("buy", str(49000 + n), "0.01") for n in range(3)]
+    rig.statuses(rig.alice, {"type": "order", "orders": orders, "grouping": "na"})
+    (batch,) = listener.heard("orderUpdates")
+    assert len(batch) == 3
+
+
+def test_client_that_does_not_read_is_cut_off_and_no_other():
+    rig = Rig(outbox_limit=8)
+    slow, quick = rig.listen(BTC_BBO), rig.listen(BTC_BBO)
+    for number in range(20):
+        rig.rest(rig.alice, "buy", str(49000 + number), "0.001")
+        quick.heard()
+    assert slow.connection.outbox.closed_because.startswith("too slow")
+    assert slow.heard() == []
+    assert quick.connection.outbox.closed_because is None
+
+
+def test_disconnected_client_is_forgotten(rig):
+    listener = rig.listen(BTC_BBO)
+    rig.exchange.disconnect(listener.connection)
+    rig.exchange.disconnect(listener.connection)
+    assert len(rig.exchange.connections) == 0
+    assert not rig.exchange.feeds.has_listeners(("bbo", "BTC"))
+
+
+def test_faults_freeze_data_refuse_cancels_forget_orders_and_drop_connections(rig):
+    listener = rig.listen(BTC_BBO)
+    listener.heard()
+    rig.exchange.faults = Faults(freeze_data=True, refuse_cancels=True, forget_orders=True)
+    oid = rig.rest(rig.alice, "buy", "49000", "0.01")
+    assert listener.heard() == []
+    assert "error" in rig.cancel(rig.alice, oid)
+    query = {"user": rig.alice.address, "oid": oid}
+    assert rig.info("orderStatus", **query) == {"status": "unknownOid"}
+    rig.exchange.faults = Faults()
+    assert rig.info("orderStatus", **query)["status"] == "order"
+    assert rig.cancel(rig.alice, oid) == "success"
+    rig.exchange.drop_connections()
+    assert listener.connection.outbox.closed_because == "dropped on purpose"
+
+
+def test_every_listed_coin_can_be_heard():
+    rig = Rig(SyntheticMarket(1))
+    rig.exchange.step(rig.clock.ns)
+    for coin in COINS:
+        listener = rig.listen(
+            *({"type": kind, "coin": coin} for kind in ("l2Book", "bbo", "activeAssetCtx"))
+        )
+        assert len(listener.heard()) == 6
