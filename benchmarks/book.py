@@ -81,14 +81,14 @@ def _decoding(scale: Scale) -> Iterator[Row]:
 def _row(name: str, statement: str, depth: int, scale: Scale) -> Row:
     books: dict[str, Any] = {"own": OrderBook(values.BTC), "naive": NaiveBook()}
     for book in books.values():
-        book.apply_snapshot(_snapshot(depth))
+        book.apply_snapshot(snapshot(depth))
     taken = nanoseconds(
         {
             key: Case(
                 statement,
                 {
                     "book": book,
-                    "snapshot": lambda: _snapshot(depth),
+                    "snapshot": lambda: snapshot(depth),
                     "delta": _delta(1),
                     "undo": _delta(0),
                 },
@@ -110,7 +110,7 @@ _ASKS = [f"{105_056 + step}.0" for step in range(DEEP)]
 _SIZES = [f"{step % 9 + 1}.03622" for step in range(DEEP)]
 
 
-def _snapshot(depth: int) -> BookSnapshot:
+def snapshot(depth: int) -> BookSnapshot:
     """A new one for each update: levels that were decoded stay decoded."""
     return BookSnapshot(
         instrument_id=values.BTC,

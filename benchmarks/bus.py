@@ -66,11 +66,11 @@ def publishing(count: int) -> dict[str, Case]:
     topic = topics.trade(values.BTC)
     bus, naive, floor = MessageBus(_raise), NaiveBus(), DictionaryBus()
     for number in range(count):
-        handler = _handler()
+        heard = handler()
         pattern = "market_data.*" if number % 2 else topic
-        bus.subscribe(pattern, handler)
-        naive.subscribe(pattern, handler)
-        floor.subscribe(topic, handler)
+        bus.subscribe(pattern, heard)
+        naive.subscribe(pattern, heard)
+        floor.subscribe(topic, heard)
     made = {"bus": bus, "matching at each publish": naive, "bare dictionary": floor}
     return {name: Case("publish(topic, event)", _names(each, topic)) for name, each in made.items()}
 
@@ -79,7 +79,7 @@ def _names(bus: Any, topic: str) -> dict[str, Any]:
     return {"publish": bus.publish, "topic": topic, "event": values.trade()}
 
 
-def _handler() -> Handler:
+def handler() -> Handler:
     def heard(event: Any) -> None:
         pass
 

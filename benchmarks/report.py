@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 from rich.console import Console
 from rich.table import Table
+
+HEADERS = ("what", "figure", "against, in the same run", "limit", "")
 
 
 @frozen(kw_only=True)
@@ -23,20 +25,21 @@ class Row:
     limit: str = ""
     holds: bool | None = None
 
+    def cells(self) -> Sequence[str]:
+        """Under `HEADERS`."""
+        return self.name, self.figure, self.against, self.limit, _verdict(self.holds)
 
-def print_table(title: str, rows: Iterable[Row]) -> None:
+
+def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print *rows* to standard output, wide enough to be read when it is no terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=150)
     table = Table(title=title, caption=_machine(), title_justify="left", caption_justify="left")
-    table.add_column("what")
-    table.add_column("figure", justify="right")
-    table.add_column("against, in the same run")
-    table.add_column("limit", justify="right")
-    table.add_column("")
+    for header in headers:
+        table.add_column(header)
     for row in rows:
-        table.add_row(row.name, row.figure, row.against, row.limit, _verdict(row.holds))
+        table.add_row(*row)
     console.print(table)
 
 

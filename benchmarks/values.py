@@ -16,7 +16,7 @@ from zq_daemon.model.ids import (
     instrument_id,
 )
 from zq_daemon.model.instrument import Instrument, InstrumentKind
-from zq_daemon.model.market import Side, Trade
+from zq_daemon.model.market import Quote, Side, Trade
 from zq_daemon.model.order import Order, OrderStatus, OrderType
 
 VENUE = Venue("hyperliquid")
@@ -52,6 +52,19 @@ def trade(number: int = 0) -> Trade:
         quantity=Decimal("0.0034"),
         aggressor=Side.BUY,
         trade_id=TradeId(str(number)),
+        ts_event_ns=TS_NS,
+        ts_recv_ns=TS_NS,
+    )
+
+
+def quote() -> Quote:
+    """A typed best bid and offer."""
+    return Quote(
+        instrument_id=BTC,
+        bid_price=Decimal("105055.0"),
+        bid_quantity=Decimal(1),
+        ask_price=Decimal("105056.0"),
+        ask_quantity=Decimal(1),
         ts_event_ns=TS_NS,
         ts_recv_ns=TS_NS,
     )
