@@ -41,7 +41,7 @@ def watch_status(path: Path, *, as_json: bool) -> None:
     """
     first = ask(path, "status")
     try:
-        trio.run(_print_all if as_json else _redraw, path, first)
+        trio.run(_print_all if as_json else redraw, path, first)
     except KeyboardInterrupt:
         return
 
@@ -59,7 +59,8 @@ async def _print_all(path: Path, status: Any) -> None:
         status = await request(path, "status")
 
 
-async def _redraw(path: Path, status: Any) -> None:
+async def redraw(path: Path, status: Any) -> None:
+    """Draw *status*, and every second what the daemon at *path* says then, until cancelled."""
     with Live(render_status(status), console=_console(), auto_refresh=False) as live:
         while True:
             await trio.sleep(_INTERVAL_S)
