@@ -134,3 +134,22 @@ def test_another_seed_gives_another_history(tmp_path: Path) -> None:
         run_virtual(seed, _trade, tmp_path, seed, 10, False).digest.hexdigest() for seed in (1, 2)
     }
     assert len(digests) == 2
+
+
+async def _stop_while_cut_off(folder: Path) -> Daemon:
+    network = MemoryNetwork()
+    ports = Ports(
+        clock=VirtualClock(), rng=seeded_rng(5), network=network, disk=MemoryDisk(sync_s=0.0002)
+    )
+    async with open_daemon(_config(folder), ports=ports) as daemon:
+        await trio.sleep(20)
+        assert daemon.parts.cache.orders_open()
+        await network.partition("127.0.0.1", _PORT)
+    return daemon
+
+
+def test_a_stop_without_the_venue_says_what_is_unverified(tmp_path: Path) -> None:
+    daemon = run_virtual(5, _stop_while_cut_off, tmp_path)
+    assert daemon.cancelled == 0
+    assert daemon.unverified > 0
+    assert daemon.stop_summary() == f"0 cancelled, {daemon.unverified} unverified"

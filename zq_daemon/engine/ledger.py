@@ -186,7 +186,8 @@ class OrderLedger:
         if updated is order:
             return order
         is_closing = isinstance(event, (OrderCanceled, OrderRejected, OrderExpired))
-        if not is_closing or updated.is_closed:  # a close that is held is no news yet
+        # A close that is held is no news yet; one more reason for an end is none any more.
+        if not is_closing or (updated.is_closed and updated.status is not order.status):
             self._publish(event, updated)
         return updated
 
@@ -251,12 +252,14 @@ def _log_event(name: str, event: OrderEvent, order: Order) -> None:
             details = {"quantity": str(event.quantity), "price": str(event.price)}
         case _:
             pass
-    _log.info(
+    # The steps between asking and hearing are of interest only when something went wrong there.
+    minor = isinstance(event, (OrderJournalled, OrderSubmitted, OrderPending))
+    (_log.debug if minor else _log.info)(
         f"order {name}",
-        client_order_id=event.client_order_id,
         strategy=event.strategy_id,
         instrument=event.instrument_id,
         **details,
+        client_order_id=event.client_order_id,
     )
 
 

@@ -28,7 +28,7 @@ HIDDEN = "(hidden)"
 
 _SECRET = re.compile(r"(?:.*_)?(?:key|secret|password|passphrase|signature)|.*private.*", re.I)
 _DEPTH = 4
-_EVENT_WIDTH = 32
+_EVENT_WIDTH = 22
 _threshold = LEVELS["info"]
 
 
@@ -115,9 +115,16 @@ def _traceback(out: TextIO, exc_info: Any) -> None:
 
 
 def _readable(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Numbers and enums by their text; control characters (a terminal would obey) escaped."""
-    for name, value in event.items():
-        if isinstance(value, Decimal | Enum):
+    """What people read: numbers and enums by their text, and nothing that is absent.
+
+    Control characters are escaped: a terminal would obey them.
+    """
+    del event["logger_name"]
+    event["timestamp"] = event["timestamp"][:-3]  # people need no microseconds
+    for name, value in list(event.items()):
+        if value is None:
+            del event[name]
+        elif isinstance(value, Decimal | Enum):
             event[name] = _plain(value)
     event["event"] = _printable(str(event["event"]))
     return event
