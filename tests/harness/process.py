@@ -50,9 +50,14 @@ class RunningDaemon:
         self.ended.set()
         self._wake()
 
-    async def wait_log(self, wanted: Callable[[LogLine], bool], what: str) -> LogLine:
-        """The first line, seen already or still to come, that *wanted* accepts."""
-        seen = 0
+    async def wait_log(
+        self, wanted: Callable[[LogLine], bool], what: str, *, since: int = 0
+    ) -> LogLine:
+        """The first line, seen already or still to come, that *wanted* accepts.
+
+        The first *since* lines do not count.
+        """
+        seen = since
         with trio.move_on_after(_PATIENCE_S):
             while True:
                 for line in self.log[seen:]:
@@ -65,15 +70,24 @@ class RunningDaemon:
         tail = "\n".join(json.dumps(line) for line in self.log[-30:])
         raise AssertionError(f"never logged: {what}; the log ends:\n{tail}")
 
-    async def wait_event(self, event: str, **fields: Any) -> LogLine:
+    async def wait_event(self, event: str, *, since: int = 0, **fields: Any) -> LogLine:
         """The first line with this event text and these fields."""
+        (line,) = await self.wait_events(1, event, since=since, **fields)
+        return line
+
+    async def wait_events(
+        self, count: int, event: str, *, since: int = 0, **fields: Any
+    ) -> list[LogLine]:
+        """The first *count* lines with this event text and these fields."""
+        found: list[LogLine] = []
 
         def wanted(line: LogLine) -> bool:
-            return line.get("event") == event and all(
-                line.get(key) == value for key, value in fields.items()
-            )
+            if line.get("event") == event and fields.items() <= line.items():
+                found.append(line)
+            return len(found) == count
 
-        return await self.wait_log(wanted, f"{event} {fields}")
+        await self.wait_log(wanted, f"{count} times {event} {fields}", since=since)
+        return found
 
     async def status(self) -> dict[str, Any]:
         """What its control socket answers."""

@@ -407,7 +407,7 @@ def test_a_bad_element_leaves_its_neighbours(channel, good, bad):
         ("[1,2]", "not a message"),
         ("{}", "not a message"),
         ('{"channel":5}', "not a message"),
-        ('{"channel":"allMids","data":{}}', "allMids: Invalid value"),
+        ('{"channel":"allMids","data":{}}', "unknown channel: 'allMids'"),
         ('{"channel":"l2Book"}', "l2Book: Object missing required field `data`"),
         ('{"channel":"l2Book","data":{"coin":"BTC","time":1,"levels":[[]]}}', "l2Book"),
         ('{"channel":"l2Book","data":{"coin":"ETH","time":1,"levels":[[],[]]}}', "coin 'ETH'"),

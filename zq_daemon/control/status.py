@@ -49,6 +49,7 @@ def status_of(parts: Assembly | None, about: dict[str, Any]) -> dict[str, Any]:
         "execution": parts.execution.stats(),
         "bad_messages": {
             "count": parts.bad_messages.count,
+            "by_problem": dict(parts.bad_messages.by_problem),
             "recent": [str(one) for one in list(parts.bad_messages.recent())[-_BAD_SHOWN:]],
         },
     }

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import assert_never
 
+import structlog
 from attrs import frozen
 
 from zq_daemon.config.schema import StalenessConfig
@@ -49,6 +50,8 @@ TRADE_MEMORY = 2_048
 """Trade ids remembered for each instrument: far more than a venue back-fills."""
 
 _TOO_LARGE = Decimal("1e15")
+
+_log = structlog.get_logger("zq.data")
 
 
 @frozen(kw_only=True)
@@ -271,6 +274,13 @@ class DataEngine:
         status = feed.status(self._clock.now_ns())
         if status.status is feed.announced:
             return
+        log = _log.info if feed.announced is None or not feed.is_stale else _log.warning
+        log(
+            "market status",
+            instrument=status.instrument_id,
+            state=status.status.value,
+            reason=status.reason,
+        )
         feed.announced = status.status
         self._cache.put_status(status)
         self._bus.publish(topics.status(status.instrument_id), status)

@@ -176,8 +176,20 @@ def _translate_one(error: BaseException, url: WsUrl) -> BaseException:
             kind = LinkRefused if error.status_code in _REFUSALS else LinkError
             answer = f"HTTP {error.status_code}"
             return kind(f"{url.authority}{url.resource} answers {answer} to the upgrade")
+        case h11.ProtocolError():
+            return LinkError(f"{url.authority} answers no WebSocket handshake: {_origin(error)}")
         case _:
             return LinkError(f"{url.authority}: {error or type(error).__name__}")
+
+
+def _origin(error: BaseException) -> BaseException:
+    """What went wrong first: trio-websocket fails at the reply it owes to a broken handshake."""
+    found, context = error, error.__context__
+    while context is not None:
+        if isinstance(context, (ProtocolError, h11.ProtocolError)):
+            found = context
+        context = context.__context__
+    return found
 
 
 def _closed(error: trio_websocket.ConnectionClosed) -> str:

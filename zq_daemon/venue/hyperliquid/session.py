@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from attrs import frozen
@@ -32,6 +32,7 @@ _BROKEN = (ValueError, RecursionError)  # msgspec's and Unicode's errors are Val
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+_CHANNELS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(wire.Message))
 _order_update = wire.decoder(wire.OrderUpdate).decode
 _fill = wire.decoder(wire.Fill).decode
 _trade = wire.decoder(wire.Trade).decode
@@ -225,8 +226,10 @@ class HyperliquidSession:
                 return self._raw_fills("userFills", _raw_user_fills(envelope.data), ts_recv_ns)
             case "user":
                 return self._raw_fills("user", _raw_user_event(envelope.data), ts_recv_ns)
+            case other if other in _CHANNELS:
+                return _problem(f"{other}: {error}")
             case other:
-                return _problem(f"{other[:40]}: {error}")
+                return _problem(f"unknown channel: {other[:40]!r}")
 
     def _fills(self, channel: str, fills: Iterable[wire.Fill], ts_recv_ns: int) -> Received:
         owner = self._owner()
