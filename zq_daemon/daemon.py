@@ -145,9 +145,9 @@ class Daemon:
         """No new order from here on; cancel what is open and have the venue confirm it."""
         parts.strategies.stop()
         parts.execution.close_gate("the daemon is stopping")
-        result = await parts.execution.cancel_all(
-            timeout_s=trio.current_effective_deadline() - trio.current_time()
-        )
+        self.unverified = len(parts.cache.orders_live())  # what holds if this is cut short
+        grace_s = self.config.shutdown_grace_ms / 1000
+        result = await parts.execution.cancel_all(timeout_s=grace_s)
         self.cancelled, self.unverified = len(result.cancelled), len(result.unverified)
         _log.info("orders at stop", cancelled=self.cancelled, unverified=self.unverified)
 
@@ -356,10 +356,8 @@ async def _open_trading(daemon: Daemon, parts: Assembly) -> AsyncIterator[None]:
         yield
     finally:
         daemon.state = "stopping"
-        scope = trio.CancelScope(shield=True)
-        scope.deadline = trio.current_time() + daemon.config.shutdown_grace_ms / 1000
-        daemon.cutter.add(scope)
-        with scope:
+        with trio.CancelScope(shield=True) as scope:
+            daemon.cutter.add(scope)
             await daemon.wind_down(parts)
         daemon.cutter.remove(scope)
 
