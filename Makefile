@@ -1,6 +1,9 @@
 # Everything lives in $(VENV), made on first use from the versions pinned in .constraints.txt.
 #   make run     the demo of config.toml.example, on the embedded exchange; Ctrl-C stops it
 #   make test    every test, with coverage
+#   make lint    ruff and mypy
+#   make bench   what the daemon costs; make bench-peers: beside NautilusTrader
+#   make sim     the whole daemon on a virtual clock, SEEDS of them; make soak: the long tests
 # PYTHON chooses the interpreter (3.11 or later), VENV the folder.
 
 SHELL := /bin/bash
@@ -11,6 +14,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= config.toml.example
 SEEDS ?= 20
+SOAK_SEEDS ?= 200
 COVERAGE ?= 90
 
 bin := $(VENV)/bin
@@ -54,19 +58,19 @@ lint: $(VENV)/.installed-dev
 	$(bin)/mypy
 
 bench: $(VENV)/.installed-dev
-	$(bin)/python -m benchmarks.run
+	$(bin)/python -m benchmarks
 
 bench-peers: $(VENV)/.installed-dev
 	$(bin)/python -m benchmarks.peers
 
 soak: $(VENV)/.installed-dev
-	$(bin)/python -m benchmarks.soak
+	ZQ_SOAK=1 ZQ_SIM_SEEDS=$(SOAK_SEEDS) $(bin)/python -m pytest tests/sim tests/e2e
 
 sim: $(VENV)/.installed-dev
 	ZQ_SIM_SEEDS=$(SEEDS) $(bin)/python -m pytest tests/sim
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 
 # The editable build takes its setuptools from the same constraints: nothing here is unpinned.
 $(VENV)/.installed: $(pinned) | $(VENV)/bin/python

@@ -77,6 +77,8 @@ STATUS: Mapping[str, Any] = {
     "bad_messages": {"count": 1, "recent": ["what \x1b[31m is this"]},
 }
 
+REPLIES = {"stop": "stopping", "halt": "trading is halted", "activate": "trading is active"}
+
 
 @pytest.fixture(autouse=True)
 def _logging_untouched() -> Iterator[None]:
@@ -93,7 +95,8 @@ def running(tmp_path: Path) -> Iterator[Path]:
     ended: list[Callable[[], None]] = []
 
     async def serve() -> None:
-        handlers = {"status": lambda _: STATUS, "stop": lambda _: "stopping"}
+        replies = {"status": STATUS, **REPLIES}
+        handlers = {name: lambda _, reply=reply: reply for name, reply in replies.items()}
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve_control, path, handlers, 4))
             token = trio.lowlevel.current_trio_token()
@@ -278,9 +281,12 @@ def test_status_finds_the_socket_by_the_configuration(
     assert json.loads(capsys.readouterr().out) == STATUS
 
 
-def test_stop_asks_the_daemon(running: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["stop", "--socket", str(running)]) == ExitCode.OK
-    assert capsys.readouterr().out == "stopping\n"
+@pytest.mark.parametrize("command", ["stop", "halt", "activate"])
+def test_the_daemon_is_asked(
+    command: str, running: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command([command, "--socket", str(running)]) == ExitCode.OK
+    assert capsys.readouterr().out == f"{REPLIES[command]}\n"
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["status", "--watch"], ["stop"]])
