@@ -82,7 +82,7 @@ async def test_waiting_is_bounded() -> None:
                 nursery.start_soon(journal.append, records(number))
                 await trio.lowlevel.checkpoint()
             await trio.sleep(0.5)
-            assert (await disk.read(PATH)).count(b"\n") == 1
+            assert (await disk.read(PATH)).count(b"\n") <= 2
         assert journal.records == 5
         assert journal.commits >= 3
 
