@@ -24,6 +24,7 @@ from tests.service.execution_rig import (
 from zq_daemon.config.schema import LimitsConfig
 from zq_daemon.errors import JournalError
 from zq_daemon.journal.lines import read_journal
+from zq_daemon.model.command import CancelAllOrders
 from zq_daemon.model.event import (
     OrderDenied,
     OrderInitialized,
@@ -32,8 +33,8 @@ from zq_daemon.model.event import (
     OrderRejected,
     TradingState,
 )
-from zq_daemon.model.ids import AccountId, InstrumentId
-from zq_daemon.model.market import Side
+from zq_daemon.model.ids import AccountId, InstrumentId, VenueOrderId
+from zq_daemon.model.market import Quote, Side
 from zq_daemon.model.order import OrderStatus, OrderType, Pending, TimeInForce
 from zq_daemon.ports.disk import MemoryDisk
 from zq_daemon.venue.interface import Acknowledged, Ambiguous, Executed, NotSent, Refused
@@ -443,3 +444,85 @@ async def test_a_send_cut_short_leaves_the_order_in_flight() -> None:
         cloid = rig.submit()
         await later(1)
     assert rig.now(cloid).status is OrderStatus.SUBMITTED
+
+
+async def test_a_cancel_all_command_is_narrowed() -> None:
+    async with open_rig() as rig:
+        bitcoin, ether = rig.submit(), rig.submit(instrument_id=ETH)
+        await later(0.1)
+        command = CancelAllOrders(strategy_id=MAKER, instrument_id=BTC)
+        rig.bus.send("order.cancel_all", command)
+        await later(0.1)
+        assert rig.now(bitcoin).status is OrderStatus.CANCELED
+        assert rig.now(ether).is_open
+
+
+async def test_a_request_overtaken_by_the_end_of_its_order_is_not_sent() -> None:
+    async with open_rig() as rig:
+        cancelled, modified = rig.submit(), rig.submit()
+        await later(0.1)
+        rig.cancel(cancelled)
+        rig.modify(modified, price=Decimal(98))
+        rig.fill(cancelled, "t1", "1")
+        rig.fill(modified, "t2", "1", venue_order_id=VenueOrderId("v2"))
+        await later(1)
+        assert rig.entry.kinds() == ["submit"]
+        assert rig.now(cancelled).status is rig.now(modified).status is OrderStatus.FILLED
+
+
+async def test_a_modification_decided_while_it_waited_is_not_sent() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit()
+        await later(0.1)
+        rig.modify(cloid, price=Decimal(98))
+        rig.report(
+            cloid, OrderStatus.ACCEPTED, venue_order_id=VenueOrderId("v5"), price=Decimal(98)
+        )
+        await later(1)
+        assert rig.entry.kinds() == ["submit"]
+        assert (rig.now(cloid).price, rig.now(cloid).pending) == (Decimal(98), None)
+
+
+async def test_too_many_modifications_are_refused_aloud() -> None:
+    async with open_rig(limits=LimitsConfig(submit_queue=1)) as rig:
+        cloids = []
+        for _ in range(2):
+            cloids.append(rig.submit())
+            await later(0.1)
+        for cloid in cloids:
+            rig.modify(cloid, price=Decimal(98))
+        assert rig.last(OrderPendingRejected).code == "MODIFY_QUEUE_FULL"
+        await later(1)
+        assert [rig.now(cloid).price for cloid in cloids] == [Decimal(98), Decimal(99)]
+
+
+async def test_an_early_cancel_is_forgotten_when_the_order_is_refused() -> None:
+    async with open_rig() as rig:
+        rig.entry.answers["submit"].append(after(3, Refused(code="MARGIN", text="no margin")))
+        rig.entry.answers["cancel"].append([Refused(code="UNKNOWN_ORDER", text="never placed")])
+        cloid = rig.submit()
+        await later(0.2)
+        rig.cancel(cloid)
+        await later(10)
+        assert rig.now(cloid).status is OrderStatus.REJECTED
+        assert rig.entry.kinds() == ["submit", "cancel"]
+
+
+async def test_a_market_order_is_priced_from_the_quote_where_there_is_no_book() -> None:
+    async with open_rig() as rig:
+        rig.cache.put_book(BTC, type(rig.cache.book(ETH))(BTC))
+        rig.cache.put_quote(
+            Quote(
+                instrument_id=BTC,
+                bid_price=Decimal("199.9"),
+                bid_quantity=Decimal(1),
+                ask_price=Decimal("200"),
+                ask_quantity=Decimal(1),
+                ts_event_ns=1,
+                ts_recv_ns=1,
+            )
+        )
+        buy = rig.submit(order_type=OrderType.MARKET, price=None)
+        sell = rig.submit(side=Side.SELL, order_type=OrderType.MARKET, price=None)
+        assert rig.now(buy).price == Decimal("202.0")
+        assert rig.now(sell).price == Decimal("198.0")

@@ -355,7 +355,8 @@ class ExecutionEngine:
         for client_order_id in group.client_order_ids:
             order = self._cache.order(client_order_id)
             if order is None or order.is_closed:
-                self._cancelling.discard(client_order_id)
+                if group.kind == "cancel":
+                    self._cancelling.discard(client_order_id)
             elif group.kind == "submit" and (denial := self._forbids_departure()) is not None:
                 self._deny(order, denial)
             else:

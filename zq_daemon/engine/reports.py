@@ -112,19 +112,20 @@ class ReportReader:
 
     def _confirm(self, order: Order, report: OrderReport) -> Order:
         """The venue knows the order under this id: acknowledged, or replaced by new terms."""
-        venue_order_id = report.venue_order_id
-        if not order.venue_order_ids:
+        known, venue_order_id = order.venue_order_ids, report.venue_order_id
+        if not known:
             return self._ledger.accept(order, venue_order_id)
         asked = self._terms.get(order.client_order_id)
-        if venue_order_id in order.venue_order_ids:
-            is_current = venue_order_id == order.venue_order_ids[-1]
-            if not (is_current and asked and asked.is_shown_by(report, order)):
+        if venue_order_id in known:
+            is_current = venue_order_id == known[-1]
+            if asked is None or not (is_current and asked.is_shown_by(report, order)):
                 return order
-        elif order.pending is not Pending.MODIFY:
-            return self._ledger.accept(order, venue_order_id)
         if asked is not None:
             return self._ledger.modify(order, venue_order_id, asked.price, asked.quantity)
-        # A replacement counts only what it was itself given: the total includes earlier fills.
+        if order.ts_modified_ns is not None:  # the late acknowledgement of a former id
+            return self._ledger.accept(order, venue_order_id)
+        # A modification that was given up on did take effect. The replacement counts only what it
+        # was itself given: the total includes earlier fills.
         total = EXACT.add(order.filled_quantity, report.remaining)
         quantity = max(report.quantity, total)
         return self._ledger.modify(order, venue_order_id, report.price, quantity)
