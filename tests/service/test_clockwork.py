@@ -95,7 +95,7 @@ async def test_the_dispatcher_publishes_system_events_and_drains_before_it_ends(
     queue.close()
     await dispatcher.run()
     assert heard == [_link(), health, tick]
-    assert data.stats().unknown_instrument == 1
+    assert data.stats().unknown_instruments == 1
     assert set(bus.counters()) == {"system.link.main", "system.health.x", "system.tick"}
 
 
