@@ -64,6 +64,7 @@ class ScriptedEntry:
         }
         self.sent: list[tuple[float, Request]] = []
         self.before_send: Callable[[Request], None] = lambda _: None
+        self.inexpressible: set[ClientOrderId] = set()
         self.nonce = 0
         self.venue_ids = 0
         self.sending = self.most_sending = 0
@@ -108,6 +109,8 @@ class ScriptedEntry:
         return Acknowledged(venue_order_id=VenueOrderId(f"v{self.venue_ids}"))
 
     def _request(self, kind: str, orders: Sequence[Order]) -> Request:
+        if any(order.client_order_id in self.inexpressible for order in orders):
+            raise ValueError("the venue has no words for this")
         self.nonce += 1
         validity = self.validity_ms
         return Request(

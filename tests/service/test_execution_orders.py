@@ -526,3 +526,31 @@ async def test_a_market_order_is_priced_from_the_quote_where_there_is_no_book() 
         sell = rig.submit(side=Side.SELL, order_type=OrderType.MARKET, price=None)
         assert rig.now(buy).price == Decimal("202.0")
         assert rig.now(sell).price == Decimal("198.0")
+
+
+async def test_an_order_the_venue_cannot_express_is_denied_alone() -> None:
+    async with open_rig() as rig:
+        good, bad = rig.submit(), rig.submit()
+        rig.entry.inexpressible.add(bad)
+        await later(1)
+        assert rig.names(good) == ACCEPTED
+        assert rig.names(bad) == ["initialized", "denied"]
+        assert "no words" in rig.now(bad).reason
+
+
+async def test_a_change_the_venue_cannot_express_leaves_the_order_as_it_was() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit()
+        await later(1)
+        rig.entry.inexpressible.add(cloid)
+        rig.modify(cloid, price=Decimal(98))
+        await later(1)
+        assert rig.names(cloid)[-2:] == ["pending_modify", "modify_rejected"]
+        rig.cancel(cloid)
+        await later(1)
+        assert rig.names(cloid)[-2:] == ["pending_cancel", "cancel_rejected"]
+        assert rig.now(cloid).status is OrderStatus.ACCEPTED
+        rig.entry.inexpressible.clear()
+        rig.cancel(cloid)
+        await later(1)
+        assert rig.now(cloid).status is OrderStatus.CANCELED

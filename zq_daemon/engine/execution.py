@@ -325,7 +325,12 @@ class ExecutionEngine:
 
     def _prepare(self, group: Group) -> _Prepared | None:
         orders = self._still_wanted(group)
-        request = self._sign(group, orders) if orders else None
+        try:
+            request = self._sign(group, orders) if orders else None
+        except ValueError:
+            # One order that the venue cannot express must not take the others of its batch along.
+            orders = [order for order in orders if self._is_expressible(group, order)]
+            request = self._sign(group, orders) if orders else None
         if request is None:
             self._backlog.release(group.kind)
             return None
@@ -348,6 +353,20 @@ class ExecutionEngine:
                 return entry.prepare_modify(order, terms.price, terms.quantity)
             case _:
                 assert_never(group.kind)
+
+    def _is_expressible(self, group: Group, order: Order) -> bool:
+        """Whether the venue can be asked this of *order*; if not, the asking ends here."""
+        try:
+            self._sign(group, (order,))
+        except ValueError as error:
+            if group.kind == "submit":
+                self._deny(order, Denial("NOT_EXPRESSIBLE", str(error)))
+            else:
+                pending = Pending.CANCEL if group.kind == "cancel" else Pending.MODIFY
+                self._ledger.refuse(order, pending, "NOT_EXPRESSIBLE", str(error))
+                self._cancelling.discard(order.client_order_id)
+            return False
+        return True
 
     def _still_wanted(self, group: Group) -> list[Order]:
         """The group's orders as they now stand, without those that ended or may not leave."""
