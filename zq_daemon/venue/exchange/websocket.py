@@ -47,8 +47,10 @@ class WebSocketClient:
         try:
             await self._read()
         finally:
-            with trio.move_on_after(_CLOSE_S, shield=True):
-                await self._websocket.aclose(1000)
+            # A client that is cut off gets no close frame: it would not take it, or must not.
+            if self._connection.outbox.closed_because is None:
+                with trio.move_on_after(_CLOSE_S, shield=True):
+                    await self._websocket.aclose(1000)
 
     async def _read(self) -> None:
         while True:
