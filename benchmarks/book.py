@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import values
 from benchmarks.measure import Case, Scale, nanoseconds
 from benchmarks.report import Row, compared, duration
-from zq_daemon.core.book import OrderBook
+from zq_daemon.core.book import OrderBook as OwnBook
 from zq_daemon.model.market import BookDelta, BookLevel, BookSnapshot, Levels
 from zq_daemon.venue.hyperliquid.session import HyperliquidSession
 
@@ -79,7 +79,7 @@ def _decoding(scale: Scale) -> Iterator[Row]:
 
 
 def _row(name: str, statement: str, depth: int, scale: Scale) -> Row:
-    books: dict[str, Any] = {"own": OrderBook(values.BTC), "naive": NaiveBook()}
+    books: dict[str, Any] = {"own": OwnBook(values.BTC), "naive": NaiveBook()}
     for book in books.values():
         book.apply_snapshot(snapshot(depth))
     taken = nanoseconds(
@@ -89,8 +89,8 @@ def _row(name: str, statement: str, depth: int, scale: Scale) -> Row:
                 {
                     "book": book,
                     "snapshot": lambda: snapshot(depth),
-                    "delta": _delta(1),
-                    "undo": _delta(0),
+                    "delta": delta(1),
+                    "undo": delta(0),
                 },
             )
             for key, book in books.items()
@@ -121,7 +121,7 @@ def snapshot(depth: int) -> BookSnapshot:
     )
 
 
-def _delta(quantity: int) -> BookDelta:
+def delta(quantity: int) -> BookDelta:
     """Three levels in the middle of each side: there with 1, gone with 0."""
     bids, asks = (
         [BookLevel(Decimal(f"{price + step}.5"), Decimal(quantity)) for step in range(3)]

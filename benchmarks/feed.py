@@ -46,11 +46,11 @@ BOOKS_OF_TEN = 1
 """How many of ten messages are books when paced."""
 ROUNDS = 3
 ROOT = Path(__file__).resolve().parent.parent
-_SENDER = [sys.executable, "-m", "benchmarks.sender"]
+SENDER = [sys.executable, "-m", "benchmarks.sender"]
 _TRADE_ID = re.compile(rb'"tid":(\d+),')
-_TUNED = {"_RECEIVE_BYTES": link._RECEIVE_BYTES, "_QUEUED_MESSAGES": link._QUEUED_MESSAGES}
+TUNED = {"_RECEIVE_BYTES": link._RECEIVE_BYTES, "_QUEUED_MESSAGES": link._QUEUED_MESSAGES}
 _DEFAULT = {"_RECEIVE_BYTES": 4_096, "_QUEUED_MESSAGES": 1}
-_KINDS = {"trades, 290 bytes": 0, "books, 20 x 20, 1.7 KB (9 of 10 messages)": 9}
+KINDS = {"trades, 290 bytes": 0, "books, 20 x 20, 1.7 KB (9 of 10 messages)": 9}
 
 
 @frozen
@@ -63,8 +63,7 @@ class Setup:
     async def stream(self, count: int, rate: int, books: int) -> int:
         """Have *count* messages sent and wait for the last; messages a second as sent."""
         assert self.sender.stdin is not None
-        book_count = sum(number % 10 < books for number in range(count - 1))
-        self.probe.expect(count - book_count)
+        self.probe.expect(trades_of(count, books))
         await self.sender.stdin.send_all(f"{count} {rate} {books}\n".encode())
         sent_rate = await _read_number(self.sender)
         await self.probe.arrived.wait()
@@ -75,7 +74,7 @@ def run(scale: Scale) -> Iterator[Row]:
     """Paced, then flat out, each with trio-websocket as we set it and as it comes."""
     configure("error")
     yield _paced_row(scale)
-    for name, books in _KINDS.items():
+    for name, books in KINDS.items():
         yield _flat_out_row(name, books, scale)
 
 
@@ -84,11 +83,11 @@ def _paced_row(scale: Scale) -> Row:
     count = max(int(scale.paced_s * RATE / rounds), 10)
     own, default, bare, rates = [], [], [], []
     for _ in range(rounds):
-        latencies_ns, rate = trio.run(_paced, _TUNED, count)
+        latencies_ns, rate = trio.run(paced, TUNED, count)
         rates.append(rate)
-        own.append(_tails(latencies_ns))
-        default.append(_tails(trio.run(_paced, _DEFAULT, count)[0]))
-        bare.append(_tails(_paced_bare(count)))
+        own.append(tails(latencies_ns))
+        default.append(tails(trio.run(paced, _DEFAULT, count)[0]))
+        bare.append(tails(_paced_bare(count)))
     return Row(
         name=f"frame to strategy, paced at {statistics.median(rates):,.0f} msg/s, "
         f"{BOOKS_OF_TEN} of 10 a book: p50, p99",
@@ -100,7 +99,12 @@ def _paced_row(scale: Scale) -> Row:
     )
 
 
-def _tails(latencies_ns: Sequence[int]) -> tuple[int, int]:
+def trades_of(count: int, books: int) -> int:
+    """How many of *count* messages are trades, when *books* of every ten are not."""
+    return count - sum(number % 10 < books for number in range(count - 1))
+
+
+def tails(latencies_ns: Sequence[int]) -> tuple[int, int]:
     return percentile(latencies_ns, 0.5), percentile(latencies_ns, 0.99)
 
 
@@ -112,8 +116,8 @@ def _median(rounds: list[tuple[int, int]]) -> str:
 def _flat_out_row(name: str, books: int, scale: Scale) -> Row:
     own, other = [], []
     for _ in range(min(ROUNDS, scale.rounds)):
-        own.append(trio.run(_flat_out, _TUNED, scale.flat_out_messages, books))
-        other.append(trio.run(_flat_out, _DEFAULT, scale.flat_out_messages, books))
+        own.append(trio.run(flat_out, TUNED, scale.flat_out_messages, books))
+        other.append(trio.run(flat_out, _DEFAULT, scale.flat_out_messages, books))
     taken, default = statistics.median(own), statistics.median(other)
     return Row(
         name=f"frame to strategy, flat out, {name}: CPU a message",
@@ -124,7 +128,7 @@ def _flat_out_row(name: str, books: int, scale: Scale) -> Row:
     )
 
 
-async def _paced(settings: dict[str, int], count: int) -> tuple[Sequence[int], int]:
+async def paced(settings: dict[str, int], count: int) -> tuple[Sequence[int], int]:
     """All latencies, after a second of warming up, and the messages a second really sent."""
     async with _open(settings) as setup:
         await setup.stream(min(count, RATE), RATE, BOOKS_OF_TEN)
@@ -135,7 +139,7 @@ async def _paced(settings: dict[str, int], count: int) -> tuple[Sequence[int], i
 def _paced_bare(count: int) -> Sequence[int]:
     """The machine's share: a blocking socket, and a look for the trade id in what comes."""
     latencies_ns, pending = array("q"), b""
-    with Popen(_SENDER, cwd=ROOT, stdin=PIPE, stdout=PIPE) as sender:
+    with Popen(SENDER, cwd=ROOT, stdin=PIPE, stdout=PIPE) as sender:
         assert sender.stdin is not None
         assert sender.stdout is not None
         address = ("127.0.0.1", int(sender.stdout.readline()))
@@ -154,7 +158,7 @@ def _paced_bare(count: int) -> Sequence[int]:
     return latencies_ns
 
 
-async def _flat_out(settings: dict[str, int], count: int, books: int) -> float:
+async def flat_out(settings: dict[str, int], count: int, books: int) -> float:
     """Nanoseconds of CPU time of this process, for each message that was sent."""
     async with _open(settings) as setup:
         await setup.stream(count // 10 + 10, 0, books)
@@ -167,8 +171,8 @@ async def _flat_out(settings: dict[str, int], count: int, books: int) -> float:
 async def _open(settings: dict[str, int]) -> AsyncIterator[Setup]:
     """A sender and a daemon that is subscribed to it; *settings* are the link's."""
     thresholds = gc.get_threshold()
-    with patch.multiple(link, **settings), tempfile.TemporaryDirectory() as folder:
-        sender = await trio.lowlevel.open_process(_SENDER, cwd=ROOT, stdin=PIPE, stdout=PIPE)
+    with patch.dict(vars(link), settings), tempfile.TemporaryDirectory() as folder:
+        sender = await trio.lowlevel.open_process(SENDER, cwd=ROOT, stdin=PIPE, stdout=PIPE)
         try:
             port = await _read_number(sender)
             async with open_daemon(_config(port, folder)) as daemon:

@@ -26,6 +26,7 @@ from zq_daemon.ports.clock import SystemClock
 from zq_daemon.runtime.feed_queue import FeedQueue
 from zq_daemon.strategy.base import Strategy
 from zq_daemon.strategy.host import StrategyHost
+from zq_daemon.telemetry.logging import configure
 from zq_daemon.venue.hyperliquid.session import HyperliquidSession
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +59,7 @@ def run(scale: Scale) -> Iterator[Row]:
     """One row: the three sizes."""
     count = scale.memory_messages
     command = [sys.executable, "-m", "benchmarks.memory", str(count)]
-    told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    told = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     *sizes, rate = map(int, told.stdout.split())
     first, _, last = sizes
     yield Row(
@@ -72,6 +73,7 @@ def run(scale: Scale) -> Iterator[Row]:
 
 def main() -> None:
     count = int(sys.argv[1])
+    configure("error")
     session, dispatcher = _daemon_parts()
     marks = [int(count * mark) for mark in _MARKS]
     began = time.monotonic()
@@ -97,7 +99,7 @@ def _daemon_parts() -> tuple[HyperliquidSession, Dispatcher]:
     host = StrategyHost(
         bus=bus,
         cache=cache,
-        portfolio=Portfolio(),
+        portfolio=Portfolio(marks=cache.mid_or_mark, instruments=cache.instrument),
         clock=clock,
         accounts={},
         mint=ClientOrderIds(1),

@@ -64,7 +64,8 @@ class Bench:
 
     def __init__(self, journal: Journal) -> None:
         clock = SystemClock()
-        self.bus, cache, portfolio = MessageBus(_raise), Cache(), Portfolio()
+        self.bus, cache = MessageBus(_raise), Cache()
+        portfolio = Portfolio(marks=cache.mid_or_mark, instruments=cache.instrument)
         cache.add_instrument(values.instrument())
         cache.put_trade(values.trade())
         self.entry = HyperliquidOrderEntry(

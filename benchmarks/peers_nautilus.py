@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from statistics import median
+from subprocess import DEVNULL
 from subprocess import run as run_process
+from tempfile import NamedTemporaryFile
 from typing import Any
 
+import trio
 from nautilus_trader.backtest import BacktestEngine, BacktestEngineConfig
 from nautilus_trader.common import Cache, MessageBus
 from nautilus_trader.execution import MakerTakerFeeModel
@@ -42,10 +46,11 @@ from nautilus_trader.model import (
 from nautilus_trader.risk import RiskEngineConfig
 from nautilus_trader.trading import Strategy, StrategyConfig
 
-from benchmarks import book, bus, idle, values
+from benchmarks import book, bus, feed, idle, values
 from benchmarks.measure import FULL, QUICK, Case, Scale, nanoseconds
 from zq_daemon.core import topics
 from zq_daemon.core.book import OrderBook as OwnBook
+from zq_daemon.telemetry.logging import configure
 
 BTC = InstrumentId.from_str("BTC.HYPERLIQUID")
 COUNTS = (100, 10_000)
@@ -82,7 +87,8 @@ class Resting(Strategy):
 
 def main() -> None:
     results, scale = Path(sys.argv[1]), FULL if sys.argv[2] == "full" else QUICK
-    outcomes = [*_bus(scale), *_cache(scale), *_book(scale), *_processes(scale)]
+    configure("error")
+    outcomes = [*_bus(scale), *_cache(scale), *_book(scale), *_feed(scale), *_processes(scale)]
     results.write_text(json.dumps(outcomes))
 
 
@@ -144,6 +150,37 @@ def _book(scale: Scale) -> Iterator[_OUTCOME]:
     yield _outcome(f"book: snapshot, {levels}, and both best prices", cases, scale)
 
 
+def _feed(scale: Scale) -> Iterator[_OUTCOME]:
+    """Our daemon and a LiveNode with its Hyperliquid client, on the same sender, in turns."""
+    count = max(int(scale.paced_s * feed.RATE / feed.ROUNDS), 10)
+    tails, books = [], feed.BOOKS_OF_TEN
+    for _ in range(feed.ROUNDS):
+        latencies_ns, _ = trio.run(feed.paced, feed.TUNED, count)
+        tails.append((*feed.tails(latencies_ns), *_peer_feed(count, feed.RATE, books)[:2]))
+    p50, p99, peer_p50, peer_p99 = map(median, zip(*tails, strict=True))
+    name = f"frame to strategy, paced at {feed.RATE:,} msg/s"
+    yield f"{name}: p50", p50, peer_p50, "ns"
+    yield f"{name}: p99", p99, peer_p99, "ns"
+    count = scale.flat_out_messages
+    for kind, books in feed.KINDS.items():
+        cpu = [
+            (trio.run(feed.flat_out, feed.TUNED, count, books), _peer_feed(count, 0, books)[2])
+            for _ in range(feed.ROUNDS)
+        ]
+        own, peer = map(median, zip(*cpu, strict=True))
+        yield f"frame to strategy, flat out, {kind}: CPU a message", own, peer, "ns"
+
+
+def _peer_feed(count: int, rate: int, books: int) -> Sequence[float]:
+    """p50, p99 and CPU a message."""
+    with NamedTemporaryFile() as results:
+        told = map(str, (count, rate, books))
+        command = [sys.executable, "-m", "benchmarks.peers_feed", results.name, *told]
+        run_process(command, check=True, cwd=feed.ROOT, stdout=DEVNULL)
+        found: Sequence[float] = json.loads(results.read())
+    return found
+
+
 def _processes(scale: Scale) -> Iterator[_OUTCOME]:
     with idle.market_data_only() as config:
         own = idle.idle_daemon(config, scale.idle_s)
@@ -155,7 +192,7 @@ def _processes(scale: Scale) -> Iterator[_OUTCOME]:
     for _ in range(scale.rounds):
         for name in imports:
             taken[name].append(_import_s(name))
-    ours, theirs = (sorted(times)[len(times) // 2] for times in taken.values())
+    ours, theirs = map(median, taken.values())
     yield "import of what runs live", ours * 1e9, theirs * 1e9, "ns"
 
 

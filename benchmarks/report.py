@@ -35,7 +35,7 @@ def print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]
     console = Console()
     if not console.is_terminal:
         console = Console(width=150)
-    table = Table(title=title, caption=_machine(), title_justify="left", caption_justify="left")
+    table = Table(title=title, title_justify="left")
     for header in headers:
         table.add_column(header)
     for row in rows:
@@ -74,5 +74,6 @@ def _verdict(holds: bool | None) -> str:
     return "[green]holds[/]" if holds else "[red]BROKEN[/]"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The interpreter and the platform, for a title."""
     return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"

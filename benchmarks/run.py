@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks import book, bus, cache, feed, idle, memory, orders
 from benchmarks.measure import FULL, QUICK, Scale
-from benchmarks.report import HEADERS, Row, print_table
+from benchmarks.report import HEADERS, Row, machine, print_table
 
 BENCHMARKS: Mapping[str, Callable[[Scale], Iterator[Row]]] = {
     "bus": bus.run,
@@ -30,7 +30,8 @@ def main() -> None:
     for name in chosen.only or BENCHMARKS:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         rows += BENCHMARKS[name](QUICK if chosen.quick else FULL)
-    print_table("zq-daemon: what it costs", HEADERS, [row.cells() for row in rows])
+    title = f"zq-daemon: what it costs ({machine()})"
+    print_table(title, HEADERS, [row.cells() for row in rows])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A venue's market data side as a process of its own: sockets only, as cheap as Python allows.
 
-It answers every HTTP request with Hyperliquid's `meta`, takes one WebSocket, and streams to it when
-a line comes in on standard input: `<messages> <messages a second, 0: flat out> <books in ten>`.
+It answers what clients ask of Hyperliquid's `/info`, takes one WebSocket, and streams to it when a
+line comes in on standard input: `<messages> <messages a second, 0: flat out> <books in ten>`.
 Each trade's id is the machine's monotonic time at which it was sent, in nanoseconds. The port is
 printed first; after each stream a line says how many messages a second were really sent.
 """
@@ -10,17 +10,32 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from benchmarks import values
 
 _ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
-_META = b'{"universe":[{"name":"%b","szDecimals":5,"maxLeverage":50}]}' % values.COIN.encode()
+_PERPETUALS = {
+    "universe": [{"name": values.COIN, "szDecimals": 5, "maxLeverage": 50, "marginTableId": 50}],
+    "marginTables": [],
+    "collateralToken": 0,
+}
+_DOLLAR = {"name": "USDC", "szDecimals": 8, "weiDecimals": 8, "index": 0, "isCanonical": True}
+_INFO = {
+    "meta": _PERPETUALS,
+    "allPerpMetas": [_PERPETUALS],
+    "spotMeta": {"universe": [], "tokens": [_DOLLAR | {"tokenId": "0x6d1e"}]},
+    "outcomeMeta": {"outcomes": [], "questions": []},
+    "perpDexs": [None],
+}
+_CLOSE = 0x88  # final frame, opcode 8
 _BURST = 64
 """Messages a write when flat out: what a busy venue's kernel would coalesce anyway."""
 
@@ -91,23 +106,25 @@ def _accept_feed(listener: socket.socket) -> socket.socket:
     while True:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        head = _read_request(connection)
+        head, body = _read_request(connection)
         key = re.search(rb"sec-websocket-key: *(\S+)", head, re.IGNORECASE)
         if key is not None:
             connection.sendall(_switching(key[1]))
             return connection
-        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(_META)
-        connection.sendall(answer + _META)
+        answer = json.dumps(_INFO[json.loads(body)["type"]]).encode()
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(answer), answer)
+        )
         connection.close()
 
 
-def _read_request(connection: socket.socket) -> bytes:
-    """The head; its body is read too, since closing on unread bytes would reset the connection."""
+def _read_request(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Head and body."""
     with connection.makefile("rb") as reader:
         head = b"".join(iter(reader.readline, b"\r\n"))
         length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
-        reader.read(int(length[1]) if length else 0)
-    return head
+        return head, reader.read(int(length[1]) if length else 0)
 
 
 def _switching(key: bytes) -> bytes:
@@ -119,12 +136,11 @@ def _switching(key: bytes) -> bytes:
 
 
 def _discard(connection: socket.socket) -> None:
-    """Subscriptions and pings need no answer here; a full receive buffer would stop the client."""
-    try:
-        while connection.recv(65_536):
-            pass
-    except OSError:
-        return
+    """Subscriptions need no answer here, but unread they would stop the client; a close does."""
+    with suppress(OSError):
+        while data := connection.recv(65_536):
+            if data[0] == _CLOSE:
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 if __name__ == "__main__":
