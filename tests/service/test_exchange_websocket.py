@@ -12,7 +12,7 @@ import trio_websocket
 from tests.service.exchange_rig import connected, http, read_answer, served
 from tests.unit.exchange_rig import Rig, wire_order
 from zq_daemon.venue.exchange.faults import Faults
-from zq_daemon.venue.exchange.server import ServerLimits
+from zq_daemon.venue.exchange.server import ServerLimits, serve_stream
 from zq_daemon.venue.exchange.websocket import MAX_POSTS
 
 ORDER = {"type": "order", "orders": [wire_order("buy", "50000", "0.01")], "grouping": "na"}
@@ -191,7 +191,9 @@ async def test_upgrade_of_another_path_or_after_http_is_refused(rig):
 
 @pytest.mark.virtual
 async def test_broken_handshake_ends_the_connection(rig):
-    async with served(rig.exchange) as stream:
+    stream, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_stream, theirs, rig.exchange)
         await stream.send_all(
             b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
         )
@@ -199,6 +201,23 @@ async def test_broken_handshake_ends_the_connection(rig):
         while data := await stream.receive_some():
             received += data
         assert b"101" not in received
+    assert trio.current_time() <= 10, "the server's task has ended by itself"
+
+
+async def test_client_that_stops_reading_is_cut_off_with_its_writer_stuck():
+    rig = Rig(outbox_limit=5)
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_stream, theirs, rig.exchange)
+        websocket = await trio_websocket.wrap_client_stream(nursery, ours, "exchange", "/ws")
+        await websocket.send_message('{"method":"subscribe","subscription":{"type":"allMids"}}')
+        await trio.testing.wait_all_tasks_blocked()
+        while rig.exchange.connections:
+            rig.clock.advance_ms(1_000)
+            rig.exchange.step(rig.clock.ns)
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.aclose_forcefully(ours)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("garbage", [b"\xff" * 50, b"\x81\x85", b"\x81\x02\xff\xff"])

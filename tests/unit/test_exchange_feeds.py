@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.exchange_rig import COINS, Rig, wire_order
 from zq_daemon.venue.exchange.faults import Faults
@@ -218,6 +220,28 @@ def test_faults_freeze_data_refuse_cancels_forget_orders_and_drop_connections(ri
     assert rig.cancel(rig.alice, oid) == "success"
     rig.exchange.drop_connections()
     assert listener.connection.outbox.closed_because == "dropped on purpose"
+
+
+SHARED = Rig()
+json_values = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["BTC", "l2Book"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["type", "coin", "user"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(json_values)
+def test_any_subscription_is_answered_and_none_is_fatal(subscription):
+    listener = SHARED.listen(subscription)
+    answers = listener.heard()
+    assert answers[0]["channel"] in ("subscriptionResponse", "error")
+    SHARED.exchange.unsubscribe(listener.connection, subscription)
+    (answer,) = listener.heard()
+    assert answer["channel"] == answers[0]["channel"]
+    SHARED.exchange.disconnect(listener.connection)
 
 
 def test_every_listed_coin_can_be_heard():

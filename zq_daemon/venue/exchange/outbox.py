@@ -18,6 +18,7 @@ class Outbox:
         self._queue: deque[str] = deque()
         self._filled = trio.Event()
         self._drained = trio.Event()
+        self._closed = trio.Event()
         self.closed_because: str | None = None
 
     def put(self, message: str) -> None:
@@ -37,6 +38,7 @@ class Outbox:
             self._queue.clear()
             self._filled.set()
             self._drained.set()
+            self._closed.set()
 
     def has_room(self) -> bool:
         """Whether less than half of the queue is used (or it is closed)."""
@@ -47,6 +49,10 @@ class Outbox:
         while not self.has_room():
             self._drained = trio.Event()
             await self._drained.wait()
+
+    async def wait_closed(self) -> None:
+        """Wait until the client is cut off, also while its writer is stuck."""
+        await self._closed.wait()
 
     async def take(self) -> list[str]:
         """Everything queued, at least one message; empty once closed."""

@@ -1,8 +1,8 @@
 """One WebSocket client of the embedded exchange: `/ws`.
 
 Owns the conversation: subscriptions, pings, posts and their answers. One task reads, one writes
-from the outbox; a post's answer may be delayed by a fault. Never touches market or accounts but
-through the exchange.
+from the outbox, one waits for the client to be cut off; a post's answer may be delayed by a fault.
+Never touches market or accounts but through the exchange.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class WebSocketClient:
         """Talk until the client leaves, is silent for 60 s, or is cut off."""
         self._connection.outbox.put(GREETING)
         self._nursery.start_soon(self._write)
+        self._nursery.start_soon(self._cut_off)
         try:
             await self._read()
         finally:
@@ -67,6 +68,9 @@ class WebSocketClient:
                 continue
             for message in batch:
                 await self._websocket.send_message(message)
+
+    async def _cut_off(self) -> None:
+        await self._connection.outbox.wait_closed()
         self._nursery.cancel_scope.cancel()
 
     def _handle(self, message: str | bytes) -> None:
