@@ -1,4 +1,8 @@
-"""`zq-daemon check`: everything that can be known about a configuration without starting."""
+"""Everything that can be known about a configuration without starting.
+
+`zq-daemon check` tells it; `zq-daemon run` begins with it, so that a misspelt parameter is told at
+once, and not when the venue has answered.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,12 @@ from zq_daemon.venue.hyperliquid.session import Stream
 
 
 def check_config(path: Path) -> str:
-    """One line that says what the sound file at *path* would start.
+    """One line that says what the sound file at *path* would start; raises as `sound_config`."""
+    return f"{path}: sound: {_count(sound_config(path))}"
+
+
+def sound_config(path: Path) -> DaemonConfig:
+    """The configuration at *path*, after every check that needs neither venue nor exchange.
 
     Raises ConfigError with every problem, also of streams, strategies and their parameters, and
     CredentialError for a key file that is there and cannot be used.
@@ -28,7 +37,7 @@ def check_config(path: Path) -> str:
     account = config.venues.hyperliquid
     if account.key_file is not None:
         read_secret(account.key_credential, Path(account.key_file))
-    return f"{path}: sound: {_count(config)}"
+    return config
 
 
 def _stream_problems(config: DaemonConfig, source: Source) -> Iterator[str]:
@@ -43,6 +52,8 @@ def _stream_problems(config: DaemonConfig, source: Source) -> Iterator[str]:
 
 def _strategy_problems(config: DaemonConfig, source: Source) -> Iterator[str]:
     for number, strategy in enumerate(config.strategies):
+        if not strategy.enabled:
+            continue
         part = source.at("strategies", number)
         try:
             cls = load_class(strategy.name, strategy.use, strategy.path)

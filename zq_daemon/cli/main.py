@@ -56,10 +56,10 @@ def commands() -> None:
 def run(config_path: Path) -> int:
     """Start the daemon and trade until it is stopped (Ctrl-C, SIGTERM, `zq-daemon stop`)."""
     from zq_daemon import daemon
-    from zq_daemon.config.load import load_config
+    from zq_daemon.cli.check import sound_config
     from zq_daemon.telemetry.logging import configure
 
-    config = load_config(config_path)
+    config = sound_config(config_path)
     configure(config.log.level, config.log.format)
     return daemon.run(config, config_path=config_path)
 

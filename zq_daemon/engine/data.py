@@ -43,6 +43,7 @@ from zq_daemon.model.market import (
     MarkPrice,
     Quote,
     Trade,
+    TradingStatus,
 )
 from zq_daemon.ports.clock import NS_PER_MS, Clock
 
@@ -274,13 +275,7 @@ class DataEngine:
         status = feed.status(self._clock.now_ns())
         if status.status is feed.announced:
             return
-        log = _log.info if feed.announced is None or not feed.is_stale else _log.warning
-        log(
-            "market status",
-            instrument=status.instrument_id,
-            state=status.status.value,
-            reason=status.reason,
-        )
+        _log_status(status, feed.announced)
         feed.announced = status.status
         self._cache.put_status(status)
         self._bus.publish(topics.status(status.instrument_id), status)
@@ -289,6 +284,18 @@ class DataEngine:
         for bar in bars:
             self._cache.put_bar(bar)
             self._bus.publish(topics.bar(bar.instrument_id, bar.spec), bar)
+
+
+def _log_status(status: InstrumentStatus, before: TradingStatus | None) -> None:
+    """A market that is lost is a warning; that none is there yet at the start is no news."""
+    is_well = status.status is TradingStatus.TRADING
+    log = _log.info if is_well else _log.debug if before is None else _log.warning
+    log(
+        "market status",
+        instrument=status.instrument_id,
+        state=status.status.value,
+        reason=status.reason,
+    )
 
 
 def _is_usable(amount: Decimal) -> bool:
