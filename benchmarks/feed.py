@@ -182,9 +182,16 @@ async def _open(settings: dict[str, int]) -> AsyncIterator[Setup]:
         finally:
             sender.kill()
             with trio.CancelScope(shield=True):
-                await sender.wait()
+                await _reap(sender)
             gc.unfreeze()
             gc.set_threshold(*thresholds)
+
+
+async def _reap(sender: trio.Process) -> None:
+    await sender.wait()
+    for pipe in (sender.stdin, sender.stdout):
+        if pipe is not None:
+            await pipe.aclose()
 
 
 async def _read_number(sender: trio.Process) -> int:

@@ -99,16 +99,17 @@ def _write_demo(folder: Path) -> Path:
 @contextmanager
 def _process(arguments: Sequence[str], ready: str) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process that has logged *ready*; ended by SIGTERM."""
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log
-        )
+    command = [sys.executable, *arguments]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log) as made,
+    ):
         try:
-            _wait_for(process, log.fileno(), ready.encode())
-            yield process
+            _wait_for(made, log.fileno(), ready.encode())
+            yield made
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(_PATIENCE_S)
+            made.send_signal(signal.SIGTERM)
+            made.wait(_PATIENCE_S)
 
 
 def _wait_for(process: subprocess.Popen[bytes], log: int, ready: bytes) -> None:
