@@ -52,6 +52,8 @@ from zq_daemon.venue.interface import VenueAdapter
 _log = structlog.get_logger("zq.daemon")
 
 _DAEMON = "daemon"
+_GONE = (LinkState.DOWN, LinkState.REFUSED)
+"""States of a link that nobody will bring up again without an operator."""
 _OWN_PARTS = frozenset({_DAEMON, execution.OWNER})
 """Owners on the bus whose faults are the daemon's own; anybody else's are only reported."""
 
@@ -161,6 +163,13 @@ class Assembly:
         where = f"{self._fatal.owner}, handling {self._fatal.topic}"
         raise InvariantError(f"{where}: {self._fatal.error!r}") from self._fatal.error
 
+    def start_strategies(self) -> None:
+        """Start them all; those whose link was refused or lost for good begin halted."""
+        self.strategies.start()
+        for endpoint in self.links.endpoints:
+            if endpoint.state in _GONE:
+                self._halt_users(endpoint.settings.name, endpoint.state, endpoint.last_error)
+
     def chores(self) -> list[Callable[[int], object]]:
         """What housekeeping does: time bars and staleness, timers, the daily loss."""
         return [self.data.on_clock, self.strategies.on_clock, self._watch_losses]
@@ -231,9 +240,13 @@ class Assembly:
             return
         instruments = self.links.instruments_of(event.endpoint)
         self.data.on_link_lost(instruments)
-        if event.state in (LinkState.DOWN, LinkState.REFUSED):
-            reason = f"link {event.endpoint} is {event.state.value}: {event.reason}"
-            self.strategies.halt_for(None if event.private else instruments, reason)
+        if event.state in _GONE:
+            self._halt_users(event.endpoint, event.state, event.reason)
+
+    def _halt_users(self, name: str, state: LinkState, why: str) -> None:
+        (endpoint,) = (one for one in self.links.endpoints if one.settings.name == name)
+        reason = f"link {name} is {state.value}: {why}"
+        self.strategies.halt_for(None if endpoint.private else endpoint.instruments, reason)
 
     def _endpoint(self, config: WsEndpointConfig, number: int) -> Endpoint:
         daemon, limits = self.config, self.config.limits

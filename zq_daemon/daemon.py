@@ -255,9 +255,8 @@ async def _open_control(daemon: Daemon) -> AsyncIterator[None]:
     }
     path = control_socket(daemon.config)
     async with trio.open_nursery() as nursery:
-        await nursery.start(
-            partial(serve_control, path, handlers, daemon.config.limits.control_clients)
-        )
+        serve = partial(serve_control, listen=daemon.ports.network.listen_locally)
+        await nursery.start(serve, path, handlers, daemon.config.limits.control_clients)
         yield
         nursery.cancel_scope.cancel()
 
@@ -351,7 +350,7 @@ async def _open_trading(daemon: Daemon, parts: Assembly) -> AsyncIterator[None]:
     late = await parts.links.wait_ready(daemon.config.connect_timeout_ms / 1000)
     if late:
         _log.warning("starting without all links: they are retried", missing=late)
-    parts.strategies.start()
+    parts.start_strategies()
     try:
         yield
     finally:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
 import trio.testing
@@ -60,6 +62,12 @@ class MemoryNetwork:
         await trio.lowlevel.checkpoint()
         listener = self._listeners[host, port] = MemoryListener()
         return [listener]
+
+    @asynccontextmanager
+    async def listen_locally(self, path: Path) -> AsyncIterator[trio.abc.Listener[trio.abc.Stream]]:
+        (listener,) = await self.listen(str(path), 0)
+        yield listener
+        await listener.aclose()
 
     async def partition(self, host: str, port: int) -> None:
         """Break every open connection to the host and refuse new ones."""

@@ -199,3 +199,33 @@ def test_url_refused(text: str) -> None:
 def test_authority_says_the_port_only_where_it_must() -> None:
     assert URL.authority == "venue"
     assert WsUrl.parse("ws://[::1]:99/").authority == "[::1]:99"
+
+
+async def test_every_way_out_closes_the_socket() -> None:
+    class Counting(MemoryNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.streams: list[trio.StapledStream] = []
+
+        async def connect(self, host: str, port: int, *, tls: bool) -> trio.abc.Stream:
+            stream = await super().connect(host, port, tls=tls)
+            assert isinstance(stream, trio.StapledStream)
+            self.streams.append(stream)
+            return stream
+
+    async def handler(request: trio_websocket.WebSocketRequest) -> None:
+        connection = await request.accept()
+        await trio.aclose_forcefully(connection._stream)
+
+    network = Counting()
+    async with trio.open_nursery() as nursery:
+        (listener,) = await network.listen("venue", 80)
+        server = trio_websocket.WebSocketServer(handler, [listener])  # type: ignore[list-item]
+        nursery.start_soon(partial(trio.serve_listeners, server._handle_connection, [listener]))
+        with pytest.raises(LinkError):
+            async with open_test_link(network, URL) as link:
+                await link.receive()
+        nursery.cancel_scope.cancel()
+    (stream,) = network.streams
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.send_all(b"x")

@@ -53,8 +53,7 @@ class World:
 def _config(folder: Path) -> DaemonConfig:
     document = parse_document(demo_config(_PORT), "simulation")
     config = structure_config(document)
-    # The control socket is a real file even here: short, and away from everything else.
-    return evolve(config, state_dir=str(folder), control_socket=str(folder / "c"))
+    return evolve(config, state_dir=str(folder))
 
 
 async def _trade(folder: Path, seed: int, seconds: float, outage: bool) -> World:

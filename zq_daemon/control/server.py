@@ -9,6 +9,7 @@ client sends harms the daemon. Started by `daemon`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from zq_daemon.runtime.containment import contained
 Handler = Callable[[Mapping[str, Any]], Any]
 """Takes the request, returns a JSON-ready result; a ZqError becomes the error reply."""
 
+Listen = Callable[[Path], AbstractAsyncContextManager[trio.abc.Listener[trio.abc.Stream]]]
+"""Opens a listener for local clients (`Network.listen_locally`)."""
+
 REQUEST_BYTES = 65_536
 IDLE_S = 60.0
 """How long a client may take for a request, or to read its reply."""
@@ -34,6 +38,7 @@ async def serve_control(
     handlers: Mapping[str, Handler],
     limit: int,
     *,
+    listen: Listen = open_unix_listener,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Listen at *path* until cancelled, for at most *limit* clients at a time.
@@ -41,20 +46,20 @@ async def serve_control(
     Reports started once it can be connected to; ControlError when the path cannot be used.
     """
     slots = trio.CapacityLimiter(limit)
-    async with open_unix_listener(path) as listener:
+    async with listen(path) as listener:
         task_status.started()
         await trio.serve_listeners(partial(_serve_client, handlers, slots), [listener])
 
 
 async def _serve_client(
-    handlers: Mapping[str, Handler], slots: trio.CapacityLimiter, stream: trio.SocketStream
+    handlers: Mapping[str, Handler], slots: trio.CapacityLimiter, stream: trio.abc.Stream
 ) -> None:
     async with stream:
         await contained("control client", partial(_converse, handlers, slots, stream))
 
 
 async def _converse(
-    handlers: Mapping[str, Handler], slots: trio.CapacityLimiter, stream: trio.SocketStream
+    handlers: Mapping[str, Handler], slots: trio.CapacityLimiter, stream: trio.abc.Stream
 ) -> None:
     try:
         slots.acquire_nowait()
@@ -69,7 +74,7 @@ async def _converse(
         slots.release()
 
 
-async def _answer_all(handlers: Mapping[str, Handler], stream: trio.SocketStream) -> None:
+async def _answer_all(handlers: Mapping[str, Handler], stream: trio.abc.Stream) -> None:
     lines = LineReader(stream, REQUEST_BYTES)
     while True:
         with trio.move_on_after(IDLE_S) as patience:
@@ -120,7 +125,7 @@ def _line(reply: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(reply) + b"\n"
 
 
-async def _send(stream: trio.SocketStream, reply: bytes) -> None:
+async def _send(stream: trio.abc.Stream, reply: bytes) -> None:
     with trio.move_on_after(IDLE_S) as patience:
         await stream.send_all(reply)
     if patience.cancelled_caught:

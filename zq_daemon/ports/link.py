@@ -7,7 +7,7 @@ and does no reconnecting: that is `venue.endpoint`'s.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -129,23 +129,19 @@ async def open_link(
     come in an exception group, as from a nursery.
     """
     try:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
             reader = _ShieldedReader(nursery)
-            try:
-                with trio.move_on_after(connect_timeout_s) as patience:
-                    raw = await network.connect(url.host, url.port, tls=url.tls)
-                    stream = _WatchedStream(raw)
-                    connection = await _shake_hands(reader, stream, url, max_message_bytes)
-                if patience.cancelled_caught:
-                    within = f"within {connect_timeout_s:g} s"
-                    raise LinkError(f"no connection to {url.authority} {within}")
-                try:
-                    yield WebSocketLink(connection)
-                finally:
-                    with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
-                        await connection.aclose(1000)
-            finally:
-                reader.scope.cancel()
+            stack.callback(reader.scope.cancel)
+            with trio.move_on_after(connect_timeout_s) as patience:
+                stream = _WatchedStream(await network.connect(url.host, url.port, tls=url.tls))
+                # trio-websocket leaves the socket open when the far side just goes away.
+                stack.push_async_callback(trio.aclose_forcefully, stream)
+                connection = await _shake_hands(reader, stream, url, max_message_bytes)
+            if patience.cancelled_caught:
+                within = f"within {connect_timeout_s:g} s"
+                raise LinkError(f"no connection to {url.authority} {within}")
+            stack.push_async_callback(_say_goodbye, connection)
+            yield WebSocketLink(connection)
     except BaseExceptionGroup as group:
         raise _translated(group, url) from group
 
@@ -216,6 +212,11 @@ class _ShieldedReader:
     async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
         with self.scope:
             await reader()
+
+
+async def _say_goodbye(connection: trio_websocket.WebSocketConnection) -> None:
+    with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
+        await connection.aclose(1000)
 
 
 async def _shake_hands(

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol
 
 import trio
 
 from zq_daemon.errors import LinkError
+from zq_daemon.ports.unix import open_unix_listener
 
 
 class Network(Protocol):
@@ -22,6 +25,11 @@ class Network(Protocol):
 
     async def listen(self, host: str, port: int) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
         """Listeners on *host*:*port* (0: any free port); raises LinkError when it is taken."""
+
+    def listen_locally(
+        self, path: Path
+    ) -> AbstractAsyncContextManager[trio.abc.Listener[trio.abc.Stream]]:
+        """A listener for processes of our own user at *path*; raises ControlError."""
 
 
 class SystemNetwork:
@@ -53,6 +61,12 @@ class SystemNetwork:
             return await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
             raise LinkError(f"cannot listen on {host}:{port}: {error}") from error
+
+    def listen_locally(
+        self, path: Path
+    ) -> AbstractAsyncContextManager[trio.abc.Listener[trio.abc.Stream]]:
+        """A Unix socket."""
+        return open_unix_listener(path)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -84,7 +84,7 @@ class Endpoint:
         self._subscribed: set[str] = set()
         self._since_ns = self._lost_ns = clock.monotonic_ns()
         self._next_attempt_ns = 0
-        self._last_error = ""
+        self.last_error = ""
         self._connections = self._messages = self._bad = self._outage_ns = self._held_ns = 0
 
     async def run(self) -> None:
@@ -139,7 +139,7 @@ class Endpoint:
             "since_s": _seconds(now_ns - self._since_ns),
             "reconnects": max(self._connections - 1, 0),
             "outage_s": _seconds(self._outage_ns + outage_ns),
-            "last_error": self._last_error,
+            "last_error": self.last_error,
             "attempt": self._backoff.attempts,
             "next_attempt_s": _seconds(max(self._next_attempt_ns - now_ns, 0)) if waiting else None,
             "messages": self._messages,
@@ -242,7 +242,7 @@ class Endpoint:
         self.state = state
         self._since_ns = self._clock.monotonic_ns()
         if reason:
-            self._last_error = reason
+            self.last_error = reason
         log = _log.info if state in (LinkState.UP, LinkState.CONNECTING) else _log.warning
         log(f"link {state.value}", endpoint=self.settings.name, reason=reason or None)
         event = LinkChanged(
