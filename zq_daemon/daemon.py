@@ -36,14 +36,11 @@ from zq_daemon.engine.clockwork import keep_house
 from zq_daemon.errors import (
     ConfigError,
     ControlError,
-    CredentialError,
     LinkError,
-    LinkRefused,
     StoppedDuringStartError,
-    StrategyError,
     ZqError,
 )
-from zq_daemon.exit_codes import ExitCode
+from zq_daemon.exit_codes import ExitCode, exit_code_of
 from zq_daemon.journal.journal import Journal
 from zq_daemon.journal.lines import open_journal
 from zq_daemon.model.instrument import Instrument
@@ -383,16 +380,4 @@ def _failed(error: ZqError | ExceptionGroup[Exception]) -> ExitCode:
         _log.error(
             "fatal", error=str(cause) or type(cause).__name__, exc_info=not expected and cause
         )
-    return min(_code_of(cause) for cause in causes)
-
-
-def _code_of(cause: BaseException) -> ExitCode:
-    match cause:
-        case ConfigError() | StrategyError():
-            return ExitCode.CONFIG
-        case CredentialError():
-            return ExitCode.CREDENTIALS
-        case LinkError() | LinkRefused() | ControlError():
-            return ExitCode.UNAVAILABLE
-        case _:
-            return ExitCode.SOFTWARE
+    return exit_code_of(causes)

@@ -5,7 +5,18 @@ Where a meaning of `sysexits.h` fits, its number is used: service managers know 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
+
+from zq_daemon.errors import (
+    ConfigError,
+    ControlError,
+    CredentialError,
+    LinkError,
+    LinkRefused,
+    StrategyError,
+    ZqError,
+)
 
 
 class ExitCode(IntEnum):
@@ -19,3 +30,19 @@ class ExitCode(IntEnum):
     SOFTWARE = 70
     CREDENTIALS = 77
     CONFIG = 78
+
+
+_CODES: tuple[tuple[type[ZqError] | tuple[type[ZqError], ...], ExitCode], ...] = (
+    (CredentialError, ExitCode.CREDENTIALS),
+    ((ConfigError, StrategyError), ExitCode.CONFIG),
+    ((LinkError, LinkRefused, ControlError), ExitCode.UNAVAILABLE),
+)
+
+
+def exit_code_of(errors: Iterable[BaseException]) -> ExitCode:
+    """The code for what went wrong: that of the error an operator has to mend first."""
+    told = tuple(errors)
+    for kind, code in _CODES:
+        if any(isinstance(error, kind) for error in told):
+            return code
+    return ExitCode.SOFTWARE

@@ -257,7 +257,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         (ConfigError("a"), ExitCode.CONFIG),
         (ExceptionGroup("", [LinkError("a"), CredentialError("b")]), ExitCode.CREDENTIALS),
         (ExceptionGroup("", [LinkError("a"), LinkError("a")]), ExitCode.UNAVAILABLE),
-        (JournalError("a"), ExitCode.FAULT),
+        (JournalError("a"), ExitCode.SOFTWARE),
     ],
 )
 def test_errors_on_purpose_have_their_codes(error: Exception, code: ExitCode) -> None:

@@ -5,24 +5,9 @@ Anything else is a defect and keeps its traceback (exit 1). Called by `cli.main`
 
 from __future__ import annotations
 
-from zq_daemon.control.client import Unreachable
-from zq_daemon.errors import (
-    ConfigError,
-    CredentialError,
-    LinkError,
-    StrategyError,
-    ZqError,
-)
-from zq_daemon.exit_codes import ExitCode
+from zq_daemon.errors import ZqError
+from zq_daemon.exit_codes import ExitCode, exit_code_of
 from zq_daemon.runtime.containment import leaves
-
-_CODES: tuple[tuple[type[ZqError], ExitCode], ...] = (
-    (CredentialError, ExitCode.CREDENTIALS),
-    (ConfigError, ExitCode.CONFIG),
-    (StrategyError, ExitCode.CONFIG),
-    (Unreachable, ExitCode.UNAVAILABLE),
-    (LinkError, ExitCode.UNAVAILABLE),
-)
 
 
 def explain(error: BaseException) -> tuple[str, ExitCode] | None:
@@ -31,7 +16,4 @@ def explain(error: BaseException) -> tuple[str, ExitCode] | None:
     if not all(isinstance(leaf, ZqError) for leaf in told):
         return None
     text = "\n".join(dict.fromkeys(str(leaf) for leaf in told))
-    for kind, code in _CODES:
-        if any(isinstance(leaf, kind) for leaf in told):
-            return text, code
-    return text, ExitCode.FAULT
+    return text, exit_code_of(told)
