@@ -26,7 +26,7 @@ from zq_daemon.errors import ConfigError
 BARE = st.text("abcXYZ019_-", min_size=1, max_size=4)
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=8)
 NASTY = st.sampled_from(
-    ["a.b", "[x]", "k = 1", "# no", '"', "'", "\n", "\\", "", "é", "{", "}", ","]
+    ["a.b", "[x]", "k = 1", "# no", '"', "'", "''", '""', "\n", "\\", "", "é", "{", "}", ","]
 )
 KEYS = BARE | NASTY | TEXT
 SCALARS = (
@@ -108,7 +108,7 @@ class Writer:
 
     def string(self, value: str) -> None:
         plain = value.replace("\n", "").isprintable()
-        if plain and "'" not in value and self.draw(st.booleans()):
+        if plain and "'''" not in value and self.draw(st.booleans()):
             self.text += f"'''\n{value}'''"
         elif plain and "\\" not in value and '"""' not in value and self.draw(st.booleans()):
             self.text += f'"""\n{value}"""'
