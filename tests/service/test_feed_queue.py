@@ -54,6 +54,20 @@ async def test_a_newer_state_never_overtakes_a_pending_older_one() -> None:
     assert await _drain(queue) == ["t2", "t3", "book:BTC:2"]
 
 
+async def test_senders_who_never_let_up_cannot_keep_a_conflated_state_back() -> None:
+    queue = FeedQueue[str](4, _key)
+    got: list[str] = []
+    async with trio.open_nursery() as nursery:
+        for name in "ab":
+            nursery.start_soon(queue.put, [f"{name}{number}" for number in range(50)])
+        await trio.testing.wait_all_tasks_blocked()
+        await queue.put(["book:BTC:1"])
+        while len(got) < 101:
+            got += await queue.get(2)
+            await trio.testing.wait_all_tasks_blocked()
+    assert got.index("book:BTC:1") == 4
+
+
 async def test_blocked_senders_go_on_in_turn() -> None:
     queue = FeedQueue[str](1, _key)
     async with trio.open_nursery() as nursery:

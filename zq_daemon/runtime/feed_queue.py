@@ -2,7 +2,8 @@
 
 Lossless events (trades, deltas, link changes) block the sender when the queue is full, which stops
 its socket. State events (books, quotes, marks, ticks), of which only the latest counts, are
-conflated to the latest a key. One consumer takes all that waits as a batch.
+conflated to the latest a key; what was conflated is delivered after all that waited when conflating
+began, so that senders who never let up cannot keep it back. One consumer takes batches.
 
 Who closes it: the daemon, after every sender has ended; the consumer then drains what is left.
 """
@@ -40,6 +41,7 @@ class FeedQueue(Generic[T]):
         self._key_of = key_of
         self._waiting: deque[T] = deque()
         self._latest: dict[Hashable, T] = {}
+        self._ahead = 0
         self._data = trio.Event()
         self._room = trio.Event()
         self._closed = False
@@ -65,6 +67,8 @@ class FeedQueue(Generic[T]):
         # While an older state of a key is pending, a newer one must not overtake it in the queue.
         key = self._key_of(event) if full or self._latest else None
         if key is not None and (full or key in self._latest):
+            if not self._latest:
+                self._ahead = len(self._waiting)
             self._conflated += self._latest.pop(key, None) is not None
             self._latest[key] = event
         elif full:
@@ -86,7 +90,8 @@ class FeedQueue(Generic[T]):
             await self._data.wait()
         waiting = self._waiting
         batch = [waiting.popleft() for _ in range(min(at_most, len(waiting)))]
-        if not waiting and self._latest:
+        self._ahead -= len(batch)
+        if self._latest and self._ahead <= 0:
             batch.extend(self._latest.values())
             self._latest.clear()
         self._room.set()
