@@ -162,6 +162,23 @@ async def test_no_order_without_a_private_link() -> None:
         assert rig.last(OrderDenied).code == "LINK_DOWN"
 
 
+async def test_no_cancel_without_a_private_link_and_nothing_journalled() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit()
+        await later(1)
+        written = len(rig.entry.kinds())
+        rig.down.add(ACCOUNT)
+        rig.cancel(cloid)
+        await later(1)
+        assert rig.last(OrderPendingRejected).code == "LINK_DOWN"
+        assert len(rig.entry.kinds()) == written
+        assert rig.now(cloid).is_open
+        rig.down.clear()
+        rig.cancel(cloid)
+        await later(1)
+        assert rig.now(cloid).status is OrderStatus.CANCELED
+
+
 async def test_the_gate_stops_also_what_is_queued_but_not_cancels() -> None:
     async with open_rig() as rig:
         resting = rig.submit()
@@ -385,17 +402,25 @@ async def test_cancelling_what_is_closed_or_unknown_does_nothing() -> None:
         assert len(rig.events) == before
 
 
-async def test_too_many_cancels_are_refused_aloud() -> None:
+async def test_every_live_order_can_be_cancelled_at_once() -> None:
     async with open_rig(limits=LimitsConfig(submit_queue=2)) as rig:
         cloids = []
-        for _ in range(3):
+        for _ in range(5):
             cloids.append(rig.submit())
             await later(0.1)
-        for cloid in cloids:
-            rig.cancel(cloid)
-        assert rig.last(OrderPendingRejected).code == "CANCEL_QUEUE_FULL"
+        rig.bus.send("order.cancel_all", CancelAllOrders())
         await later(1)
-        assert [rig.now(cloid).is_open for cloid in cloids] == [False, False, True]
+        assert [rig.now(cloid).status for cloid in cloids] == [OrderStatus.CANCELED] * 5
+
+
+async def test_a_cancel_after_the_close_is_refused_aloud() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit()
+        await later(0.1)
+        rig.engine.close()
+        rig.cancel(cloid)
+        assert rig.last(OrderPendingRejected).code == "CLOSED"
+        assert rig.now(cloid).is_open
 
 
 async def test_an_id_used_twice_changes_nothing() -> None:

@@ -26,7 +26,11 @@ class Group:
 
 
 class Backlog:
-    """At most *limit* orders wait for each kind, and *concurrent* requests of it are under way."""
+    """At most *limit* orders wait for each kind, and *concurrent* requests of it are under way.
+
+    Cancels always find a place: an order waits for one at most once, so that the live orders bound
+    them, and a kill switch has to reach every one.
+    """
 
     def __init__(self, *, limit: int, concurrent: int = 16) -> None:
         self._limit = limit
@@ -42,7 +46,8 @@ class Backlog:
     def add(self, kind: IntentKind, account_id: AccountId, client_order_id: ClientOrderId) -> bool:
         """Let an order wait for a request of *kind*; False when there is no place (or no more)."""
         waiting = self._waiting[kind]
-        if self._closed or len(waiting) >= self._limit:
+        full = kind != "cancel" and len(waiting) >= self._limit
+        if self._closed or full:
             return False
         waiting[client_order_id] = account_id
         self._changed.set()

@@ -265,14 +265,17 @@ class ExecutionEngine:
             return
         if client_order_id in self._cancelling:
             return
+        if not self._is_link_up(order.account_id):
+            reason = f"the private link of {order.account_id} is down"
+            self._ledger.decline(order, Pending.CANCEL, "LINK_DOWN", reason)
+            return
         if self._backlog.withdraw("modify", client_order_id):
             order = self._ledger.refuse(order, Pending.MODIFY, "CANCELED", "canceled instead")
         if self._backlog.add("cancel", order.account_id, client_order_id):
             self._cancelling.add(client_order_id)
             self._ledger.pend(order, Pending.CANCEL)
         else:
-            reason = "too many cancels wait to be sent"
-            self._ledger.decline(order, Pending.CANCEL, "CANCEL_QUEUE_FULL", reason)
+            self._ledger.decline(order, Pending.CANCEL, "CLOSED", "no more requests are taken")
 
     def _on_modify(self, command: ModifyOrder) -> None:
         order = self._cache.order(command.client_order_id)
