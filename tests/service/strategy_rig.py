@@ -15,7 +15,7 @@ from zq_daemon.core.order_state import apply
 from zq_daemon.core.portfolio import Portfolio
 from zq_daemon.engine.client_order_ids import ClientOrderIds
 from zq_daemon.model.bar import Bar, BarSpec
-from zq_daemon.model.command import CancelAllOrders, CancelOrder, ModifyOrder, SubmitOrder
+from zq_daemon.model.command import SubmitOrder
 from zq_daemon.model.event import (
     OrderAccepted,
     OrderCanceled,
@@ -155,6 +155,10 @@ class Rig:
             price=price,
             quantity=order.quantity,
         )
+
+    def cancel_rejected(self, order: Order) -> None:
+        terms = {"pending": Pending.CANCEL, "code": "no", "reason": "no"}
+        self._apply(order, OrderPendingRejected, **terms)
 
     def modify_rejected(self, order: Order) -> None:
         self._apply(

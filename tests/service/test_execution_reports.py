@@ -20,6 +20,7 @@ from zq_daemon.model.event import (
     FundingPaid,
     HealthChanged,
     OrderAccepted,
+    OrderCanceled,
     OrderFilled,
     OrderRejected,
     PositionChanged,
@@ -27,6 +28,7 @@ from zq_daemon.model.event import (
 from zq_daemon.model.ids import ClientOrderId, VenueOrderId
 from zq_daemon.model.market import Side
 from zq_daemon.model.order import OrderStatus
+from zq_daemon.venue.interface import MISSING_ORDER, Refused
 
 pytestmark = pytest.mark.virtual
 
@@ -179,14 +181,57 @@ async def test_an_order_in_doubt_that_rests_is_left_alone_again() -> None:
         assert rig.now(cloid).is_open
 
 
-async def test_an_order_in_doubt_that_nobody_knows_stays_open() -> None:
+async def test_an_order_in_doubt_that_nobody_knows_has_left_the_book_in_the_end() -> None:
     async with open_rig() as rig:
         cloid = rig.submit()
         await later(1)
         rig.state()
+        await later(8)
+        assert rig.now(cloid).is_open
+        await later(20)
+        assert rig.now(cloid).status is OrderStatus.CANCELED
+        assert "not at the venue: 5 times" in rig.last(OrderCanceled).reason
+        assert len(rig.queries.asked) == rig.queries.statements == 5
+        rig.fill(cloid, "t1", "1")
+        assert rig.now(cloid).status is OrderStatus.FILLED
+
+
+async def test_an_order_that_the_venue_disowns_has_left_the_book_sooner() -> None:
+    async with open_rig() as rig:
+        rig.entry.answers["cancel"].append([Refused(code=MISSING_ORDER, text="never placed")])
+        cloid = rig.submit()
+        await later(1)
+        rig.cancel(cloid)
+        await later(1)
+        assert rig.now(cloid).is_open
+        await later(4)
+        assert rig.now(cloid).status is OrderStatus.CANCELED
+        assert len(rig.queries.asked) == 3
+
+
+async def test_a_disowned_order_that_is_found_again_is_left_alone() -> None:
+    async with open_rig() as rig:
+        rig.entry.answers["cancel"].append([Refused(code=MISSING_ORDER, text="never placed")])
+        cloid = rig.submit()
+        await later(1)
+        rig.cancel(cloid)
+        await later(1)
+        rig.queries.open_orders = (rig.report_of(cloid, OrderStatus.ACCEPTED),)
+        rig.queries.orders[cloid] = rig.report_of(cloid, OrderStatus.ACCEPTED)
         await later(600)
         assert rig.now(cloid).is_open
-        assert len(rig.queries.asked) > 5
+        assert len(rig.queries.asked) == 2
+
+
+async def test_an_order_is_not_gone_while_fills_of_it_are_owed() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit()
+        await later(1)
+        rig.report(cloid, OrderStatus.FILLED, remaining=Decimal(0))
+        await later(600)
+        assert not rig.now(cloid).is_closed
+        rig.fill(cloid, "t1", "1")
+        assert rig.now(cloid).status is OrderStatus.FILLED
 
 
 async def test_reports_of_others_orders_are_counted() -> None:

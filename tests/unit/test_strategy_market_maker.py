@@ -185,6 +185,19 @@ def test_a_refused_move_waits_too() -> None:
     assert len(rig.asked(ModifyOrder)) == 5
 
 
+def test_a_refused_withdrawal_waits_too() -> None:
+    rig = quoted(running())
+    market(rig, "101", "100")
+    counts = [0]
+    for _ in range(9):
+        rig.tick()
+        counts.append(len(rig.asked(CancelOrder)) // 2)
+        if counts[-1] > counts[-2]:
+            for order in quotes(rig).values():
+                rig.cancel_rejected(order)
+    assert counts == [0, 1, 1, 2, 2, 2, 3, 3, 3, 3]
+
+
 def test_events_of_former_quotes_change_nothing() -> None:
     rig = quoted(running())
     first = quotes(rig)[Side.BUY]

@@ -31,8 +31,9 @@ class Watch:
     """One order being watched; `*_ns` are monotonic but for *valid_until_ns*, which is wall time.
 
     *expected_filled* is what the venue says was filled; *executed* the same of an order that leaves
-    no rest, and so ends with that; *doubted*: whether it still rests is not known. *negatives*
-    counts complete answers of "not there" since *first_negative_ns*.
+    no rest, and so ends with that; *doubted*: whether it still rests is not known; *disowned*: the
+    venue refused a request as it has no such order. *negatives* counts complete answers of "not
+    there" since *first_negative_ns*.
     """
 
     client_order_id: ClientOrderId
@@ -44,6 +45,7 @@ class Watch:
     expected_filled: Decimal = ZERO
     executed: Decimal | None = None
     doubted: bool = False
+    disowned: bool = False
     negatives: int = 0
     first_negative_ns: int = field(default=0)
 
@@ -75,7 +77,8 @@ class InFlight:
         watch.delay_ns = FIRST_DELAY_NS
         watch.bounded = expires_ns is not None
         watch.valid_until_ns = now_ns + _UNBOUNDED_NS if expires_ns is None else expires_ns
-        watch.negatives = 0
+        if not watch.disowned:
+            watch.negatives = 0
         self._changed.set()
         return watch
 
@@ -87,6 +90,18 @@ class InFlight:
         watch.next_ns = min(watch.next_ns, monotonic_ns + FIRST_DELAY_NS)
         self._changed.set()
         return watch
+
+    def doubt(self, order: Order, monotonic_ns: int) -> None:
+        """Whether *order* still rests is not known: ask soon, unless that is asked already."""
+        watch = self._watches.get(order.client_order_id)
+        if watch is None or not watch.doubted:
+            self.hasten(order, monotonic_ns, doubted=True)
+
+    def disown(self, order: Order, monotonic_ns: int) -> None:
+        """The venue has no such order and so refused the request about it: none is under way."""
+        watch = self.hasten(order, monotonic_ns, doubted=True)
+        watch.disowned = True
+        watch.valid_until_ns = 0
 
     def settle(self, order: Order) -> None:
         """Stop watching *order* if nothing about it is unknown any more."""

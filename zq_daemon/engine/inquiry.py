@@ -1,10 +1,11 @@
 """Asks the venue about every order in flight that is overdue, until evidence decides.
 
 Owns the questions and what their answers prove. One "not found" proves nothing, as venues say it of
-orders that live: an order that was never seen expires only when its validity is over and both
-sources, the order's status and the list of open orders, have since denied it repeatedly, over a
-span of time. An order without a validity bound never expires by silence. The execution engine runs
-this as a task of its own.
+orders that live: both sources, the order's status and the list of open orders, have to deny it
+repeatedly, over a span of time. Then an order that was never seen expires, if its validity is over;
+without a validity bound it never expires by silence. One that was seen has left the book; so it has
+without the span of time, if the venue itself refused a request about it for that reason. A fill may
+still come, and counts. The execution engine runs this as a task of its own.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Inquiry:
         if order is None or order.is_closed:
             return
         if report.status is OrderStatus.ACCEPTED:
-            watch.doubted = False
+            watch.doubted = watch.disowned = False
         # The request's validity is over and the order stands as before: it had no effect.
         if lapsed and watch.lapsed(self._clock.now_ns()) and order.pending is not None:
             reason = f"the venue has the order {report.status.value} after the request's validity"
@@ -125,28 +126,34 @@ class Inquiry:
         self._reports.read(statement)
         for watch in watches:
             order = self._cache.order(watch.client_order_id)
-            if order is not None and not _has_been_seen(order):
+            if order is not None and not order.is_closed:
                 self._count_negative(order, watch)
 
     def _count_negative(self, order: Order, watch: Watch) -> None:
-        if not watch.bounded or not watch.lapsed(self._clock.now_ns()):
+        seen = bool(order.venue_order_ids or order.filled_quantity)
+        if not (seen or watch.bounded) or not watch.lapsed(self._clock.now_ns()):
             return
+        if order.filled_quantity < watch.expected_filled:
+            return  # it was at the venue, which owes us fills
         now_ns = self._clock.monotonic_ns()
         if watch.negatives == 0:
             watch.first_negative_ns = now_ns
         watch.negatives += 1
         span_ns = now_ns - watch.first_negative_ns
-        if watch.negatives >= NEGATIVES and span_ns >= NEGATIVE_SPAN_NS:
-            reason = (
-                f"not at the venue: {watch.negatives} times neither by status nor among open "
-                f"orders within {span_ns // NS_PER_S} s after its validity"
-            )
-            self._ledger.expire(order, reason)
+        certain = span_ns >= NEGATIVE_SPAN_NS or (seen and watch.disowned)
+        if watch.negatives >= NEGATIVES and certain:
+            self._conclude(order, watch, span_ns, seen=seen)
+
+    def _conclude(self, order: Order, watch: Watch, span_ns: int, *, seen: bool) -> None:
+        reason = (
+            f"not at the venue: {watch.negatives} times neither by status nor among open "
+            f"orders within {span_ns // NS_PER_S} s"
+        )
+        if seen:
+            self._ledger.cancel(order, f"{reason}, where it was before")
+        else:
+            self._ledger.expire(order, f"{reason} after its validity")
 
     def _unanswered(self, detail: str, account_id: AccountId) -> None:
         self.failed += 1
         _log.warning("no answer about orders in flight", account=account_id, detail=detail)
-
-
-def _has_been_seen(order: Order) -> bool:
-    return bool(order.is_closed or order.venue_order_ids or order.filled_quantity)

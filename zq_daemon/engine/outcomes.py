@@ -21,6 +21,7 @@ from zq_daemon.model.ids import ClientOrderId
 from zq_daemon.model.order import Order, Pending, TimeInForce
 from zq_daemon.ports.clock import Clock
 from zq_daemon.venue.interface import (
+    MISSING_ORDER,
     Acknowledged,
     Ambiguous,
     Executed,
@@ -119,8 +120,7 @@ class OutcomeReader:
         if order.venue_order_ids or order.filled_quantity:
             # Mostly: already filled or cancelled, and we have not heard of it yet.
             order = self._ledger.refuse(order, Pending.CANCEL, outcome.code, outcome.text)
-            if not order.is_closed:
-                self._in_flight.hasten(order, self._clock.monotonic_ns(), doubted=True)
+            self._doubt(order, outcome)
             return
         # The cancel was faster than the order: it is repeated when the order is acknowledged.
         self.early_cancels.add(order.client_order_id)
@@ -132,8 +132,7 @@ class OutcomeReader:
                 self._replaced(order, outcome)
             case Refused():
                 order = self._ledger.refuse(order, Pending.MODIFY, outcome.code, outcome.text)
-                if not order.is_closed:  # a failed replacement may have cost the original its life
-                    self._in_flight.hasten(order, self._clock.monotonic_ns(), doubted=True)
+                self._doubt(order, outcome)  # it may have cost the original its life
             case NotSent():
                 self._ledger.refuse(order, Pending.MODIFY, "NOT_SENT", outcome.detail)
             case Ambiguous():
@@ -152,6 +151,15 @@ class OutcomeReader:
         updated = self._ledger.modify(order, venue_order_id, asked.price, asked.quantity)
         if isinstance(outcome, Executed) and not updated.is_closed:
             self._in_flight.hasten(updated, self._clock.monotonic_ns(), doubted=True)
+
+    def _doubt(self, order: Order, outcome: Refused) -> None:
+        """A request about a resting order was refused: whether it rests is not sure any more."""
+        if order.is_closed:
+            return
+        if outcome.code == MISSING_ORDER:
+            self._in_flight.disown(order, self._clock.monotonic_ns())
+        else:
+            self._in_flight.hasten(order, self._clock.monotonic_ns(), doubted=True)
 
     def _unknown(self, order: Order, detail: str) -> None:
         """What became of the request is not known: ask the venue soon, and until it is."""

@@ -209,7 +209,7 @@ class ReportReader:
             is_listed = order.client_order_id in listed or order.venue_order_id in listed_ids
             is_newer = order.ts_last_ns > account.ts_event_ns
             if order.account_id == account.account_id and not (is_listed or is_newer):
-                self._in_flight.hasten(order, self._clock.monotonic_ns(), doubted=True)
+                self._in_flight.doubt(order, self._clock.monotonic_ns())
 
     def _compare(self, report: AccountReport) -> None:
         account = report.account

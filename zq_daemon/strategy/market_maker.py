@@ -69,11 +69,9 @@ class MarketMaker(Strategy):
         for instrument_id in self.context.instruments:
             best = self.context.best_prices(instrument_id)
             if best is None or best[0] >= best[1] or not self.context.is_current(instrument_id):
-                self._withdraw(instrument_id, Side.BUY)
-                self._withdraw(instrument_id, Side.SELL)
-            else:
-                self._quote(instrument_id, Side.BUY, *best)
-                self._quote(instrument_id, Side.SELL, *best)
+                best = None
+            for side in (Side.BUY, Side.SELL):
+                self._look_after(instrument_id, side, best)
 
     def on_order_event(self, event: OrderEvent) -> None:
         """A refused quote is not repeated at once: each time in a row doubles the pause."""
@@ -88,10 +86,18 @@ class MarketMaker(Strategy):
                 case _:
                     pass
 
+    def _look_after(
+        self, instrument_id: InstrumentId, side: Side, best: tuple[Decimal, Decimal] | None
+    ) -> None:
+        if self._slots[instrument_id, side].pauses():
+            return
+        if best is None:
+            self._withdraw(instrument_id, side)
+        else:
+            self._quote(instrument_id, side, *best)
+
     def _quote(self, instrument_id: InstrumentId, side: Side, bid: Decimal, ask: Decimal) -> None:
         slot = self._slots[instrument_id, side]
-        if slot.pauses():
-            return
         position = self.context.position(instrument_id).quantity
         if side.sign * position + self.params.quantity > self.params.max_position:
             self._withdraw(instrument_id, side)

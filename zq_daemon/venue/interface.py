@@ -98,6 +98,10 @@ class Executed:
     average_price: Decimal
 
 
+MISSING_ORDER = "missing_order"
+"""The code of a refusal of a cancel or modification because there is no such order any more."""
+
+
 @frozen(kw_only=True)
 class Refused:
     """The venue definitely refused; *code* is our name of the reason, *text* the venue's words."""

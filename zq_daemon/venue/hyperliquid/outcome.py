@@ -15,7 +15,15 @@ import msgspec
 
 from zq_daemon.model.ids import VenueOrderId
 from zq_daemon.venue.hyperliquid import decode, wire
-from zq_daemon.venue.interface import Acknowledged, Ambiguous, Executed, Outcome, Refused, Request
+from zq_daemon.venue.interface import (
+    MISSING_ORDER,
+    Acknowledged,
+    Ambiguous,
+    Executed,
+    Outcome,
+    Refused,
+    Request,
+)
 
 
 class RefusalCode(StrEnum):
@@ -34,7 +42,7 @@ class RefusalCode(StrEnum):
     ORACLE = "oracle"
     MAX_POSITION = "max_position"
     OPEN_ORDERS = "open_orders"
-    MISSING_ORDER = "missing_order"
+    MISSING_ORDER = MISSING_ORDER
     INVALID_PRICE = "invalid_price"
     INVALID_QUANTITY = "invalid_quantity"
     POST_ONLY_PERIOD = "post_only_period"
