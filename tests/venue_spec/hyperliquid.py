@@ -117,8 +117,8 @@ class HyperliquidUnderTest:
         )
         self.awkward_prices: Mapping[InstrumentId, Decimal] = {
             self.instrument_id: Decimal("48765.4321"),
-            InstrumentId("hyperliquid.ETH"): Decimal("3210.98765"),
-            InstrumentId("hyperliquid.SOL"): Decimal("149.123456"),
+            InstrumentId("hyperliquid.ETH"): Decimal("32.1098765"),
+            InstrumentId("hyperliquid.SOL"): Decimal("0.987654321"),
             InstrumentId("hyperliquid.kPEPE"): Decimal("0.0123456789"),
         }
         url = f"ws://{_HOST}/ws"

@@ -1,4 +1,4 @@
-"""V55 to V71: lost links, missing and late answers, nonces, strangers, secrets, closing."""
+"""V56 to V73: lost links, missing and late answers, nonces, strangers, secrets, closing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Held:
         await self._line.send(message)
 
 
-async def test_v55_without_a_connection_nothing_is_sent(open_venue: OpenVenue) -> None:
+async def test_v56_without_a_connection_nothing_is_sent(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         desk.entry.detach(desk.line)
         started = trio.current_time()
@@ -53,7 +53,7 @@ async def test_v55_without_a_connection_nothing_is_sent(open_venue: OpenVenue) -
         assert venue.orders() == []
 
 
-async def test_v56_a_link_lost_before_sending_means_not_sent(open_venue: OpenVenue) -> None:
+async def test_v57_a_link_lost_before_sending_means_not_sent(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         request = desk.entry.prepare_submit([desk.bid()])
         await venue.cut()
@@ -63,7 +63,7 @@ async def test_v56_a_link_lost_before_sending_means_not_sent(open_venue: OpenVen
         assert venue.orders() == []
 
 
-async def test_v57_a_link_lost_after_sending_leaves_the_outcome_open(
+async def test_v58_a_link_lost_after_sending_leaves_the_outcome_open(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
@@ -78,7 +78,7 @@ async def test_v57_a_link_lost_after_sending_leaves_the_outcome_open(
         await _assert_found_live(desk, order)
 
 
-async def test_v58_a_link_that_breaks_while_sending_leaves_the_outcome_open(
+async def test_v59_a_link_that_breaks_while_sending_leaves_the_outcome_open(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
@@ -90,7 +90,7 @@ async def test_v58_a_link_that_breaks_while_sending_leaves_the_outcome_open(
         assert [type(outcome) for outcome in outcomes] == [Ambiguous]
 
 
-async def test_v59_a_missing_answer_leaves_the_outcome_open(open_venue: OpenVenue) -> None:
+async def test_v60_a_missing_answer_leaves_the_outcome_open(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         orders = [desk.bid(), desk.bid(6)]
         venue.drop_answers()
@@ -104,7 +104,7 @@ async def test_v59_a_missing_answer_leaves_the_outcome_open(open_venue: OpenVenu
             await desk.report(order, OrderStatus.ACCEPTED)
 
 
-async def test_v60_a_late_answer_does_no_harm(open_venue: OpenVenue) -> None:
+async def test_v61_a_late_answer_does_no_harm(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid()
         venue.delay_answers(venue.answer_timeout_s * 1.5)
@@ -120,7 +120,7 @@ async def test_v60_a_late_answer_does_no_harm(open_venue: OpenVenue) -> None:
         assert isinstance(outcome, Acknowledged)
 
 
-async def test_v61_an_open_outcome_of_a_cancel_or_modify_is_told(open_venue: OpenVenue) -> None:
+async def test_v62_an_open_outcome_of_a_cancel_or_modify_is_told(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         canceled, modified = desk.bid(), desk.bid(6)
         await desk.submit(canceled, modified)
@@ -137,7 +137,7 @@ async def test_v61_an_open_outcome_of_a_cancel_or_modify_is_told(open_venue: Ope
         assert report.price == desk.below_ask(3)
 
 
-async def test_v62_a_cancelled_send_leaves_the_order_to_be_found(open_venue: OpenVenue) -> None:
+async def test_v63_a_cancelled_send_leaves_the_order_to_be_found(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid()
         venue.delay_answers(2)
@@ -150,7 +150,7 @@ async def test_v62_a_cancelled_send_leaves_the_order_to_be_found(open_venue: Ope
         await desk.rest(desk.bid(6))
 
 
-async def test_v63_a_new_connection_takes_over(open_venue: OpenVenue) -> None:
+async def test_v64_a_new_connection_takes_over(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         await venue.cut()
         await desk.line.lost.wait()
@@ -163,7 +163,7 @@ async def test_v63_a_new_connection_takes_over(open_venue: OpenVenue) -> None:
             assert desk.line.reports() == []
 
 
-async def test_v64_nonces_rise_also_within_one_millisecond(open_venue: OpenVenue) -> None:
+async def test_v65_nonces_rise_also_within_one_millisecond(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         orders = [desk.bid(3 + number % 5) for number in range(10)]
         requests = [desk.entry.prepare_submit([order]) for order in orders]
@@ -178,7 +178,7 @@ async def test_v64_nonces_rise_also_within_one_millisecond(open_venue: OpenVenue
         assert desk.entry.prepare_submit([desk.bid()]).nonce > nonces[-1]
 
 
-async def test_v65_an_expired_request_has_no_effect(open_venue: OpenVenue) -> None:
+async def test_v66_an_expired_request_has_no_effect(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         request = desk.entry.prepare_submit([desk.bid()])
         if request.expires_ns is None:
@@ -201,7 +201,7 @@ async def test_v65_an_expired_request_has_no_effect(open_venue: OpenVenue) -> No
         assert venue.orders() == []
 
 
-async def test_v66_a_request_sent_twice_has_effect_once(open_venue: OpenVenue) -> None:
+async def test_v67_a_request_sent_twice_has_effect_once(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         request = desk.entry.prepare_submit([desk.bid()])
         (first,) = await desk.entry.send(request)
@@ -211,7 +211,7 @@ async def test_v66_a_request_sent_twice_has_effect_once(open_venue: OpenVenue) -
         assert [order.venue_order_id for order in venue.orders()] == [first.venue_order_id]
 
 
-async def test_v67_the_signature_of_another_key_is_refused(open_venue: OpenVenue) -> None:
+async def test_v68_the_signature_of_another_key_is_refused(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         stranger = venue.stranger()
         async with open_desk(venue, stranger) as desk:
@@ -224,7 +224,7 @@ async def test_v67_the_signature_of_another_key_is_refused(open_venue: OpenVenue
         await stranger.aclose()
 
 
-async def test_v68_the_key_is_never_shown(open_venue: OpenVenue) -> None:
+async def test_v69_the_key_is_never_shown(open_venue: OpenVenue) -> None:
     with capture_logs() as logs:
         async with open_venue() as venue:
             shown = [*await _traded(venue), *await _driven(venue)]
@@ -236,7 +236,7 @@ async def test_v68_the_key_is_never_shown(open_venue: OpenVenue) -> None:
         assert not any(spelling in text.lower() for spelling in spellings)
 
 
-async def test_v69_a_query_that_cannot_reach_the_venue_is_a_link_error(
+async def test_v70_a_query_that_cannot_reach_the_venue_is_a_link_error(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
@@ -252,7 +252,7 @@ async def test_v69_a_query_that_cannot_reach_the_venue_is_a_link_error(
         await _assert_found_live(desk, order)
 
 
-async def test_v70_closing_does_not_wait_for_a_query(open_venue: OpenVenue) -> None:
+async def test_v71_closing_does_not_wait_for_a_query(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         venue.swallow_queries()
         started = trio.current_time()
@@ -264,7 +264,7 @@ async def test_v70_closing_does_not_wait_for_a_query(open_venue: OpenVenue) -> N
         await venue.adapter.aclose()
 
 
-async def test_v71_closing_the_connection_ends_a_request_that_waits(
+async def test_v72_closing_the_connection_ends_a_request_that_waits(
     open_venue: OpenVenue,
 ) -> None:
     outcomes: list[Outcome] = []
@@ -279,6 +279,27 @@ async def test_v71_closing_the_connection_ends_a_request_that_waits(
         assert trio.current_time() == started
         assert [type(outcome) for outcome in outcomes] == [Ambiguous]
         await _assert_found_live(desk, order)
+
+
+async def test_v73_requests_that_have_ended_take_no_room(open_venue: OpenVenue) -> None:
+    async with open_venue() as venue, open_desk(venue) as desk:
+        small = desk.instrument.quantity_step
+        for number in range(120):
+            with trio.move_on_after(0 if number % 2 else 1):
+                (outcome,) = await desk.submit(desk.bid(quantity=small))
+                assert isinstance(outcome, Refused)
+        await desk.rest(desk.bid())
+        venue.drop_answers()
+        async with trio.open_nursery() as nursery:
+            for _ in range(40):
+                nursery.start_soon(desk.submit, desk.bid(quantity=small))
+        venue.behave()
+        outcomes: list[Outcome] = []
+        async with trio.open_nursery() as nursery:
+            for _ in range(90):
+                request = desk.entry.prepare_submit([desk.bid(quantity=small)])
+                nursery.start_soon(send_into, outcomes, desk.entry, request)
+        assert [type(outcome) for outcome in outcomes] == [Refused] * 90
 
 
 def _replies(line: Line) -> Sequence[object]:

@@ -1,4 +1,4 @@
-"""V06 to V17: market data, its times and order, and messages that are not understood."""
+"""V06 to V18: market data, its times and order, and messages that are not understood."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ GARBAGE: tuple[str | bytes, ...] = (
     b"",
     b"\xff\xfe\x00",
 )
+_DEEP = "[" * 20_000
 
 
 def venue_ms(venue: VenueUnderTest) -> int:
@@ -233,6 +234,25 @@ async def test_v17_a_damaged_message_never_raises(open_venue: OpenVenue) -> None
             _damage(line)
 
 
+async def test_v18_the_good_parts_of_a_message_are_kept(open_venue: OpenVenue) -> None:
+    async with open_venue() as venue:
+        for _ in range(3):
+            venue.take(Side.BUY, venue.ask.price, venue.quantity)
+        async with open_line(venue, venue.market) as line:
+            await line.settled()
+            heard = [each for each in line.heard if len(each.received.market) > 1]
+            if not heard:
+                pytest.skip("no message of this venue tells of several events")
+            trades = heard[0].received.market
+            assert trades == tuple(line.market(Trade))
+            damaged = list(_with_one_bad_element(json.loads(heard[0].message), len(trades)))
+            assert len(damaged) >= len(trades)
+            for place, content in damaged:
+                received = line.session.receive(json.dumps(content), heard[0].ts_recv_ns)
+                assert received.problem
+                assert received.market == (*trades[:place], *trades[place + 1 :])
+
+
 async def _trade(desk: Desk) -> None:
     """An order rests and is filled: every kind of message is heard."""
     order = desk.bid()
@@ -242,11 +262,14 @@ async def _trade(desk: Desk) -> None:
 
 
 def _damage(line: Line) -> None:
-    """Each message cut off, and with one value at a time replaced; then whole again."""
+    """Each message cut off, nested, and with one value at a time replaced; then whole again."""
     for heard in {each.message: each for each in line.heard}.values():
         text = str(heard.message)
         for length in range(0, len(text), 7):
             assert line.session.receive(text[:length], 1).problem
+        for place in [place for place, letter in enumerate(text) if letter == ":"]:
+            deep = f"{text[: place + 1]}{_DEEP}{text[place + 1 :]}"
+            assert line.session.receive(deep, 1).problem
         try:
             content = json.loads(text)
         except ValueError:
@@ -268,6 +291,19 @@ def _damaged(content: Any) -> Iterator[Any]:
         for place, value in enumerate(content):
             for damaged in _damaged(value):
                 yield [*content[:place], damaged, *content[place + 1 :]]
+
+
+def _with_one_bad_element(content: Any, count: int) -> Iterator[tuple[int, Any]]:
+    """*content* with one element of its list of *count* spoilt, and that element's place."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            for place, damaged in _with_one_bad_element(value, count):
+                yield place, content | {key: damaged}
+    elif isinstance(content, list) and len(content) == count:
+        for place, element in enumerate(content):
+            spoilt = [dict.fromkeys(element, wrong) for wrong in (None, "nonsense", -1)]
+            for wrong in (None, {}, *spoilt):
+                yield place, [*content[:place], wrong, *content[place + 1 :]]
 
 
 def _shown(book: BookSnapshot) -> tuple[list[tuple[Decimal, Decimal]], ...]:
