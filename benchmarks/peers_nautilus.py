@@ -153,21 +153,22 @@ def _book(scale: Scale) -> Iterator[_OUTCOME]:
 def _feed(scale: Scale) -> Iterator[_OUTCOME]:
     """Our daemon and a LiveNode with its Hyperliquid client, on the same sender, in turns."""
     count = max(int(scale.paced_s * feed.RATE / feed.ROUNDS), 10)
-    tails, books = [], feed.BOOKS_OF_TEN
-    for _ in range(feed.ROUNDS):
-        latencies_ns, _ = trio.run(feed.paced, feed.TUNED, count)
-        tails.append((*feed.tails(latencies_ns), *_peer_feed(count, feed.RATE, books)[:2]))
-    p50, p99, peer_p50, peer_p99 = map(median, zip(*tails, strict=True))
+    rounds = [
+        (*trio.run(feed.paced, feed.TUNED, count), *_peer_feed(count, feed.RATE, feed.BOOKS_OF_TEN))
+        for _ in range(feed.ROUNDS)
+    ]
+    p50, p99, cpu, _, peer_p50, peer_p99, peer_cpu = map(median, zip(*rounds, strict=True))
     name = f"frame to strategy, paced at {feed.RATE:,} msg/s"
     yield f"{name}: p50", p50, peer_p50, "ns"
     yield f"{name}: p99", p99, peer_p99, "ns"
+    yield f"{name}: CPU a message", cpu, peer_cpu, "ns"
     count = scale.flat_out_messages
     for kind, books in feed.KINDS.items():
-        cpu = [
+        taken = [
             (trio.run(feed.flat_out, feed.TUNED, count, books), _peer_feed(count, 0, books)[2])
             for _ in range(feed.ROUNDS)
         ]
-        own, peer = map(median, zip(*cpu, strict=True))
+        own, peer = map(median, zip(*taken, strict=True))
         yield f"frame to strategy, flat out, {kind}: CPU a message", own, peer, "ns"
 
 
