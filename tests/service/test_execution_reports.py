@@ -223,6 +223,21 @@ async def test_a_disowned_order_that_is_found_again_is_left_alone() -> None:
         assert len(rig.queries.asked) == 2
 
 
+@pytest.mark.parametrize("code", [MISSING_ORDER, "busy"])
+async def test_an_order_that_open_orders_list_is_not_gone_whatever_its_status_says(
+    code: str,
+) -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit()
+        await later(1)
+        rig.queries.open_orders = (rig.report_of(cloid, OrderStatus.ACCEPTED),)
+        rig.entry.answers["cancel"].append([Refused(code=code, text="no")])
+        rig.cancel(cloid)
+        await later(600)
+        assert rig.now(cloid).is_open
+        assert rig.queries.statements > 5
+
+
 async def test_an_order_is_not_gone_while_fills_of_it_are_owed() -> None:
     async with open_rig() as rig:
         cloid = rig.submit()

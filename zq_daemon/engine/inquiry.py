@@ -124,9 +124,15 @@ class Inquiry:
             self._unanswered(str(error), account_id)
             return
         self._reports.read(statement)
+        listed = {each.client_order_id for each in statement.open_orders}
+        listed_ids = {each.venue_order_id for each in statement.open_orders}
         for watch in watches:
             order = self._cache.order(watch.client_order_id)
-            if order is not None and not order.is_closed:
+            if order is None or order.is_closed:
+                continue
+            if order.client_order_id in listed or order.venue_order_id in listed_ids:
+                watch.negatives = 0  # it rests: its status was not found, which is no evidence
+            else:
                 self._count_negative(order, watch)
 
     def _count_negative(self, order: Order, watch: Watch) -> None:
