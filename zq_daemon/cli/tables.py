@@ -53,9 +53,12 @@ def _headline(status: _Row) -> Text:
         line.append("  ").append_text(_coloured(daemon.get(name)))
     line.append(f"  up {_duration(daemon.get('uptime_s'))}  pid {_text(daemon.get('pid'))}")
     line.append(f"  {_text(daemon.get('config'), '')}", style="dim")
-    for name in ("detail", "trading_reason"):
-        if daemon.get(name):
-            line.append(f"\n{_text(daemon[name])}", style="dim")
+    if daemon.get("detail"):
+        line.append(f"\n{_text(daemon['detail'])}", style="dim")
+    if daemon.get("trading_reason") and daemon.get("trading_state") != "active":
+        line.append(f"\n{_text(daemon['trading_reason'])}", style="red")
+    for what in _part(_part(status, "execution"), "position_differences").values():
+        line.append(f"\npositions differ from the venue's: {_text(what)}", style="red")
     return line
 
 
@@ -162,8 +165,8 @@ def _trouble(row: _Row) -> Text:
 
 
 def _held(row: _Row) -> Text:
-    held = _part(row, "position")
-    return Text(", ".join(f"{_symbol(n)} {_text(quantity)}" for n, quantity in held.items()) or "-")
+    held = {name: amount for name, amount in _part(row, "positions").items() if amount != "0"}
+    return Text(", ".join(f"{_symbol(name)} {_text(held[name])}" for name in held) or "flat")
 
 
 def _instruments(row: _Row) -> Text:
@@ -229,10 +232,10 @@ _TABLES: Sequence[tuple[str, str, Sequence[_Column]]] = (
             _plain("strategy", "name"),
             _state("state", "state"),
             _Column("instruments", _instruments),
-            _number("orders", "orders_open"),
+            _number("orders", "open_orders"),
             _Column("position", _held),
             _signed("net P&L", "net_pnl"),
-            _number("errors", "errors"),
+            _number("faults", "faults"),
             _folded("reason", "reason"),
         ),
     ),
@@ -255,7 +258,7 @@ _TABLES: Sequence[tuple[str, str, Sequence[_Column]]] = (
         (
             _folded("account", "account"),
             _number("equity", "equity"),
-            _number("margin used", "margin_used"),
+            _signed("day P&L", "day_pnl"),
         ),
     ),
     (

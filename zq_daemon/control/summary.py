@@ -55,7 +55,11 @@ def _prices(parts: Assembly) -> dict[str, str]:
 
 
 def _holdings(position: dict[str, str]) -> str:
-    held = [f"{symbol_of(InstrumentId(name))} {quantity}" for name, quantity in position.items()]
+    held = [
+        f"{symbol_of(InstrumentId(name))} {quantity}"
+        for name, quantity in position.items()
+        if quantity != "0"
+    ]
     return ", ".join(held) or "flat"
 
 
