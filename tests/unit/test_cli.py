@@ -20,6 +20,7 @@ import structlog
 import trio
 from rich.console import Console
 
+from tests.service.strategy_rig import Rig, config
 from zq_daemon import daemon
 from zq_daemon.cli import main as cli
 from zq_daemon.cli import status as status_command
@@ -30,6 +31,7 @@ from zq_daemon.config.schema import DaemonConfig
 from zq_daemon.control.server import serve_control
 from zq_daemon.errors import ConfigError, CredentialError, JournalError, LinkError
 from zq_daemon.exit_codes import ExitCode
+from zq_daemon.strategy.market_maker import MarketMaker
 from zq_daemon.version import VERSION
 
 Run = Callable[..., int]
@@ -62,10 +64,10 @@ STATUS: Mapping[str, Any] = {
             "name": "cross",
             "state": "faulted",
             "instruments": ["hyperliquid.BTC", "hyperliquid.ETH"],
-            "orders_open": 2,
-            "position": {"hyperliquid.BTC": "-0.001"},
+            "open_orders": 2,
+            "positions": {"hyperliquid.BTC": "-0.001", "hyperliquid.ETH": "0"},
             "net_pnl": "-0.5",
-            "errors": 1,
+            "faults": 1,
             "reason": "ValueError: odd",
         },
         {"name": "maker", "state": "running", "instruments": "all", "net_pnl": "1.5"},
@@ -209,7 +211,38 @@ def test_check_looks_at_the_key_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run_command(["check", "--config", str(path)]) == ExitCode.CREDENTIALS
     assert "chmod 600" in capsys.readouterr().err
     key.chmod(0o600)
+    assert run_command(["check", "--config", str(path)]) == ExitCode.CREDENTIALS
+    assert "expected 64 hexadecimal digits" in capsys.readouterr().err
+
+
+def test_check_tells_who_signs_for_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = tmp_path / "key"
+    key.write_text(f"{7:064x}")
+    key.chmod(0o600)
+    path = tmp_path / "c.toml"
+    path.write_text('[venues.hyperliquid]\nkey_file = "key"\n')
+    assert run_command(["check", "--config", str(path)]) == ExitCode.CONFIG
+    said = capsys.readouterr().err
+    assert said.startswith(f"{path}:1: venues.hyperliquid.account: needed beside the agent key")
+    account = f"0x{0xAC:040x}"
+    path.write_text(f'[venues.hyperliquid]\nkey_file = "key"\naccount = "{account}"\n')
     assert run_command(["check", "--config", str(path)]) == ExitCode.OK
+    agent = "0xd41c057fd1c78805aac12b0a94a405c0461a6fbb"
+    expected = f"orders of {account} on mainnet, signed by {agent}\n"
+    assert capsys.readouterr().out.endswith(expected)
+    path.write_text(f'[venues.hyperliquid]\naccount = "{account}"\n')
+    assert run_command(["check", "--config", str(path)]) == ExitCode.OK
+    assert "it cannot trade" in capsys.readouterr().out
+
+
+def test_run_starts_nothing_that_check_would_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(daemon, "run", lambda *_, **__: pytest.fail("it was started"))
+    path = tmp_path / "c.toml"
+    path.write_text('[[ws_endpoints]]\nurl = "ws://h"\nstreams = ["trade:BTC"]\n')
+    assert run_command(["run", "--config", str(path)]) == ExitCode.CONFIG
+    assert f"{path}:3: ws_endpoints[0].streams[0]" in capsys.readouterr().err
 
 
 def test_run_hands_the_daemon_its_configuration(
@@ -316,6 +349,24 @@ def test_everything_the_daemon_sent_is_in_the_tables() -> None:
     ):
         assert part in text
     assert "\x1b" not in text
+
+
+def test_strategies_are_drawn_as_the_host_tells_of_them() -> None:
+    rig = Rig()
+    terms = {"quantity": 1, "max_position": 2}
+    rig.load(config(MarketMaker, params=terms))
+    rig.host.start()
+    rig.tick()
+    for order in rig.submitted:
+        rig.accept(order)
+    row = drawn({"strategies": rig.host.status()}).splitlines()[5].split()
+    assert row == ["mine", "running", "BTC", "2", "flat", "0", "0"]
+
+
+def test_positions_that_differ_are_told() -> None:
+    differences = {"hyperliquid.0x66": "hyperliquid.BTC: ours 1, venue's 0"}
+    text = drawn({"execution": {"position_differences": differences}})
+    assert "positions differ from the venue's: hyperliquid.BTC: ours 1, venue's 0" in text
 
 
 def test_a_narrow_terminal_keeps_every_column() -> None:

@@ -45,9 +45,7 @@ def test_without_file_and_systemd_there_is_none(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666, 0o601, 0o700])
 def test_a_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     path = stored(tmp_path / "key", mode=mode)
-    with pytest.raises(
-        CredentialError, match=rf"mode {mode:04o} lets others at it; run: chmod 600"
-    ):
+    with pytest.raises(CredentialError, match=rf"mode {mode:04o} is too open; run: chmod 600"):
         read_secret("agent", path)
 
 

@@ -88,6 +88,4 @@ def _check(path: Path, found: os.stat_result, private: bool) -> None:
         )
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o177:
-        raise CredentialError(
-            f"secret {path}: mode {mode:04o} lets others at it; run: chmod 600 {path}"
-        )
+        raise CredentialError(f"secret {path}: mode {mode:04o} is too open; run: chmod 600 {path}")
