@@ -22,16 +22,28 @@ pip := $(bin)/python -m pip --disable-pip-version-check install --quiet -c .cons
 pinned := pyproject.toml .constraints.txt
 
 # On Ctrl-C make itself would end as interrupted, whatever the daemon's exit code. So on a terminal
-# the daemon is the only one to see the key: it becomes the foreground process group alone. It stays
-# make's own child, which passes a SIGTERM on to it. Ctrl-Z is off, as nobody could resume it.
+# the daemon alone sees the key: it becomes the foreground process group. The parent in between hands
+# the terminal back afterwards, and passes on a SIGTERM; a closed terminal (SIGHUP) stops the demo
+# too, instead of leaving it behind. Ctrl-Z is off, as nobody could resume it.
 define foreground
 import os, signal, sys
-if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp():
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+if not (os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()):
+    os.execv(sys.argv[1], sys.argv[1:])
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+daemon = os.fork()
+if not daemon:
     os.setpgid(0, 0)
     os.tcsetpgrp(0, os.getpgrp())
-os.execv(sys.argv[1], sys.argv[1:])
+    os.execv(sys.argv[1], sys.argv[1:])
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda *_: os.kill(daemon, signal.SIGTERM))
+code = os.waitstatus_to_exitcode(os.waitpid(daemon, 0)[1])
+try:
+    os.tcsetpgrp(0, os.getpgrp())
+except OSError:
+    pass  # the terminal is gone
+sys.exit(code if code >= 0 else 128 - code)
 endef
 export foreground
 
