@@ -58,7 +58,8 @@ class Dispatcher:
                 return
             for event in batch:
                 self.dispatch(event)
-            await trio.lowlevel.checkpoint()
+            if len(batch) >= _BATCH:  # else the queue is empty, and getting waits
+                await trio.lowlevel.checkpoint()
 
     def dispatch(self, event: FeedEvent) -> None:
         """Hand one event on."""

@@ -202,6 +202,13 @@ class Endpoint:
                 self._bad_message(message, received.problem)
 
     async def _deliver(self, events: Sequence[MarketEvent]) -> None:
+        # Nearly always there is room: no deadline and no await is set up until there is none.
+        for taken, event in enumerate(events):
+            if not self._feed.offer(event):
+                await self._wait_for_room(events[taken:])
+                return
+
+    async def _wait_for_room(self, events: Sequence[MarketEvent]) -> None:
         limit_ms = self.settings.feed_blocked_ms
         with trio.move_on_after(limit_ms / 1000) as patience:
             await self._feed.put(events)
