@@ -422,3 +422,35 @@ async def test_cancel_all_tries_again_and_tells_what_it_could_not_verify() -> No
         assert result.unverified == (stubborn,)
         assert result.cancelled == ()
         assert rig.entry.kinds().count("cancel") >= 3
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_fill_that_crosses_a_modification_leaves_the_replacement_tracked(
+    late: bool,
+) -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit(quantity="10")
+        await later(1)
+        rig.entry.answers["modify"].append(
+            after(1, Acknowledged(venue_order_id=VenueOrderId("v2")))
+        )
+        rig.modify(cloid, price=Decimal(98))
+        await later(2 if late else 0.5)
+        rig.fill(cloid, "t1", "4", venue_order_id=VenueOrderId("v1"))  # the venue replaced 10 by 10
+        await later(2)
+        rig.fill(cloid, "t2", "6", venue_order_id=VenueOrderId("v2"))
+        assert rig.now(cloid).status is OrderStatus.PARTIALLY_FILLED
+        assert rig.now(cloid).remaining_quantity == 4
+        rig.fill(cloid, "t3", "4", venue_order_id=VenueOrderId("v2"))
+        assert rig.now(cloid).status is OrderStatus.FILLED
+
+
+async def test_a_fill_known_before_a_modification_is_signed_is_in_its_total() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit(quantity="10")
+        await later(1)
+        rig.fill(cloid, "t1", "4", venue_order_id=VenueOrderId("v1"))
+        rig.modify(cloid, price=Decimal(98))
+        await later(1)
+        rig.fill(cloid, "t2", "6", venue_order_id=VenueOrderId("v2"))
+        assert rig.now(cloid).status is OrderStatus.FILLED

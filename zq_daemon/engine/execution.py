@@ -353,7 +353,9 @@ class ExecutionEngine:
                 terms = self._terms.get(order.client_order_id)
                 if terms is None:
                     return None
-                return entry.prepare_modify(order, terms.price, terms.quantity)
+                request = entry.prepare_modify(order, terms.price, terms.quantity)
+                self._terms.sign(order)
+                return request
             case _:
                 assert_never(group.kind)
 

@@ -148,7 +148,8 @@ class OutcomeReader:
         if venue_order_id is None:
             self._unknown(order, "modified without an id")
             return
-        updated = self._ledger.modify(order, venue_order_id, asked.price, asked.quantity)
+        total = asked.total_under(venue_order_id, order)
+        updated = self._ledger.modify(order, venue_order_id, asked.price, total)
         if isinstance(outcome, Executed) and not updated.is_closed:
             self._in_flight.hasten(updated, self._clock.monotonic_ns(), doubted=True)
 

@@ -121,7 +121,8 @@ class ReportReader:
             if asked is None or not (is_current and asked.is_shown_by(report, order)):
                 return order
         if asked is not None:
-            return self._ledger.modify(order, venue_order_id, asked.price, asked.quantity)
+            total = asked.total_under(venue_order_id, order)
+            return self._ledger.modify(order, venue_order_id, asked.price, total)
         if order.ts_modified_ns is not None:  # the late acknowledgement of a former id
             return self._ledger.accept(order, venue_order_id)
         # A modification that was given up on did take effect. The replacement counts only what it
@@ -155,9 +156,26 @@ class ReportReader:
         order = self._find(fill.account_id, fill.client_order_id, fill.venue_order_id)
         if order is not None:
             self._counts["fills"] += 1
+            order = self._outgrow(order, fill)
             self.complete_immediate(self._ledger.fill(order, fill))
             return
         self._read_external(fill)
+
+    def _outgrow(self, order: Order, fill: Fill) -> Order:
+        """A fill of the replaced id that was unknown when the replacement was signed adds to it.
+
+        Otherwise the order would count as filled while that much of the replacement still rests.
+        """
+        known = order.venue_order_ids
+        if fill.venue_order_id not in known:
+            return order
+        if self._terms.get(order.client_order_id) is not None:
+            self._terms.fill(order, fill)
+            return order
+        if fill.venue_order_id == known[-1]:
+            return order
+        total = EXACT.add(order.quantity, fill.quantity)
+        return self._ledger.modify(order, known[-1], None, total)
 
     def _read_external(self, fill: Fill) -> None:
         stated_ns = self._stated_ns.get(fill.account_id)
