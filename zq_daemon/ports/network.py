@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -43,7 +44,7 @@ class SystemNetwork:
         try:
             stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
         except OSError as error:
-            raise LinkError(f"cannot connect to {host}:{port}: {error}") from error
+            raise LinkError(f"cannot connect to {host}:{port}: {_reason(error)}") from error
         if not tls:
             return stream
         secured = trio.SSLStream(stream, self._context(), server_hostname=host)
@@ -72,3 +73,17 @@ class SystemNetwork:
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls
+
+
+def _reason(error: OSError) -> str:
+    """Why no address of a host could be connected to: Trio says so only in what it chains."""
+    group = error.__cause__
+    tried = group.exceptions if isinstance(group, ExceptionGroup) else (error,)
+    return ", ".join(dict.fromkeys(_said(one) for one in tried))
+
+
+def _said(error: Exception) -> str:
+    """Without the address that Trio repeats in it."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error)
