@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -165,6 +167,20 @@ def test_the_configuration_can_come_from_the_environment(
     monkeypatch.setenv("ZQ_DAEMON_CONFIG", str(tmp_path / "none.toml"))
     assert run_command(["check"]) == ExitCode.CONFIG
     assert f"{tmp_path / 'none.toml'}: no such file" in capsys.readouterr().err
+
+
+def test_a_file_that_may_not_be_read_is_a_wrong_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    path = tmp_path / "c.toml"
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(Path, "open", refuse)
+    assert run_command(["check", "--config", str(path)]) == ExitCode.CONFIG
+    assert capsys.readouterr().err == f"{path}: cannot be read: Permission denied\n"
 
 
 def test_the_example_is_sound(capsys: pytest.CaptureFixture[str]) -> None:

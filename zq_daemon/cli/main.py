@@ -19,7 +19,7 @@ from zq_daemon.version import VERSION
 _config = click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=Path("config.toml"),
     show_default=True,
     envvar="ZQ_DAEMON_CONFIG",
@@ -78,7 +78,11 @@ def check(config_path: Path) -> int:
 @click.option("--port", type=click.IntRange(1, 65_535), required=True, help="HTTP and WebSocket.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--seed", type=click.IntRange(0), help="A synthetic market that replays.")
-@click.option("--replay", type=click.Path(path_type=Path), help="A capture, plain or .gz.")
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path, readable=False),
+    help="A capture, plain or .gz.",
+)
 @click.option(
     "--speed",
     type=_DecimalType(),
