@@ -218,6 +218,26 @@ def test_check_tells_of_streams_strategies_and_parameters(
     assert lines[2] == f"{path}:13: strategies[1].params.sise: unknown key; did you mean 'size'?"
 
 
+def test_check_tells_everything_at_once_whatever_else_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(
+        'tick_interval = 1\nws_endpoints = [{ streams = ["trade:BTC", 7] }, 3]\n'
+        '[[strategies]]\nname = "a"\nuse = "check_nowhere:C"\n'
+        '[[strategies]]\nname = 5\nuse = "check_nowhere:C"\n'
+        '[[strategies]]\nname = "b"\nuse = "check_nowhere"\n'
+    )
+    assert run_command(["check", "--config", str(path)]) == ExitCode.CONFIG
+    said = capsys.readouterr().err
+    assert "c.toml:1: tick_interval: unknown key; did you mean 'tick_interval_ms'?" in said
+    assert "c.toml:2: ws_endpoints[0].streams[0]: stream 'trade:BTC'" in said
+    assert "c.toml:2: ws_endpoints[0].streams[1]: expected a string" in said
+    assert "c.toml:2: ws_endpoints[1]: expected a table" in said
+    assert "c.toml:5: strategies[0].use: strategy a: no module named" in said
+    assert said.count("no module named") == 1
+
+
 def test_check_looks_at_the_key_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = tmp_path / "key"
     key.write_text("0x00")

@@ -6,13 +6,14 @@ once, and not when the venue has answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from zq_daemon.assembly import find_signer
-from zq_daemon.config.load import load_config, read_document
+from zq_daemon.config.load import Document, load_config, read_document
 from zq_daemon.config.schema import DaemonConfig
-from zq_daemon.config.source import Problem, Source, config_error
+from zq_daemon.config.source import Problem, config_error
 from zq_daemon.errors import ConfigError, StrategyError
 from zq_daemon.ports.rng import system_rng
 from zq_daemon.strategy.load import load_class, structure_params
@@ -31,41 +32,60 @@ def sound_config(path: Path) -> DaemonConfig:
     Raises ConfigError with every problem, also of streams, strategies and their parameters, and
     CredentialError for a key that is missing or cannot be used.
     """
-    config = load_config(path)
-    source = read_document(path).source
-    told = [*_stream_problems(config, source), *_strategy_problems(config, source)]
+    document = read_document(path)
+    told = [*_stream_problems(document), *_strategy_problems(document, path.absolute().parent)]
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        told.insert(0, str(error))
     if told:
         raise ConfigError("\n".join(told))
     signer = find_signer(config, system_rng())
     if signer.key is not None and signer.account is None:
         reason = "needed beside the agent key: the address that owns the orders, not the agent's"
         problem = Problem(("venues", "hyperliquid", "account"), reason)
-        raise config_error([problem], source)
+        raise config_error([problem], document.source)
     return config
 
 
-def _stream_problems(config: DaemonConfig, source: Source) -> Iterator[str]:
-    for number, endpoint in enumerate(config.ws_endpoints):
-        for index, stream in enumerate(endpoint.streams):
+def _stream_problems(document: Document) -> Iterator[str]:
+    """What the venue says of streams; what is no string `load_config` tells of."""
+    for number, endpoint in _tables(document, "ws_endpoints"):
+        streams = endpoint.get("streams")
+        for index, stream in enumerate(streams if isinstance(streams, list) else ()):
             try:
-                Stream.parse(stream)
+                if isinstance(stream, str):
+                    Stream.parse(stream)
             except ValueError as error:
                 path = ("ws_endpoints", number, "streams", index)
-                yield str(config_error([Problem(path, str(error))], source))
+                yield str(config_error([Problem(path, str(error))], document.source))
 
 
-def _strategy_problems(config: DaemonConfig, source: Source) -> Iterator[str]:
-    for number, strategy in enumerate(config.strategies):
-        if not strategy.enabled:
+def _strategy_problems(document: Document, folder: Path) -> Iterator[str]:
+    """What is wrong with classes and parameters; with the rest of a strategy: `load_config`."""
+    for number, strategy in _tables(document, "strategies"):
+        name, use, path = (strategy.get(key, "") for key in ("name", "use", "path"))
+        params = strategy.get("params", {})
+        if not (isinstance(name, str) and isinstance(use, str) and isinstance(path, str)):
             continue
-        part = source.at("strategies", number)
+        if ":" not in use or not isinstance(params, Mapping):
+            continue
+        part = document.source.at("strategies", number)
         try:
-            cls = load_class(strategy.name, strategy.use, strategy.path)
-            structure_params(cls, strategy.params, part.at("params"))
+            cls = load_class(name, use, str(folder / path) if path else None)
+            structure_params(cls, params, part.at("params"))
         except StrategyError as error:
             yield str(config_error([Problem(("use",), str(error))], part))
         except ConfigError as error:
             yield str(error)
+
+
+def _tables(document: Document, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The tables of the array *name*, each with its number."""
+    items = document.mapping.get(name)
+    for number, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, Mapping):
+            yield number, item
 
 
 def _count(config: DaemonConfig) -> str:
