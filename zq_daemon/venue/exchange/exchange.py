@@ -42,6 +42,8 @@ from zq_daemon.venue.exchange.trading import GONE, Trading
 from zq_daemon.venue.hyperliquid.sign import Network
 
 MAX_ACCOUNTS = 1_000
+_IDS_PER_MS = 1_000
+"""No exchange gives out more ids: one that is started anew begins behind all of the last one."""
 
 
 class Exchange:
@@ -70,7 +72,8 @@ class Exchange:
         self.market = market
         self.feeds = Feeds([perp.name for perp in market.universe])
         self.publisher = Publisher(market, self.feeds)
-        self.trading = Trading(market, self.publisher)
+        last_id = clock.now_ns() // NS_PER_MS * _IDS_PER_MS
+        self.trading = Trading(market, self.publisher, last_id=last_id)
         self._agents: dict[str, str] = {}
         self._gate = Gate(network, self._is_known)
 

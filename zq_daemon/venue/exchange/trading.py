@@ -75,22 +75,25 @@ class _Checked:
 
 
 class Trading:
-    """All accounts and their orders, on the books of one market."""
+    """All accounts and their orders, on the books of one market.
 
-    def __init__(self, market: MarketSource, tape: Tape) -> None:
+    Order and trade ids begin behind *last_id*: clients remember those of an exchange before this.
+    """
+
+    def __init__(self, market: MarketSource, tape: Tape, *, last_id: int) -> None:
         self._market = market
         self._tape = tape
         self._perps: Sequence[Perp] = tuple(market.universe)
         self._by_name: Mapping[str, Perp] = {perp.name: perp for perp in self._perps}
         self.accounts: dict[str, Account] = {}
         self.orders = OrderStore()
-        self._next_id = 1_000_000
+        self._last_id = last_id
         self.now_ms = 0
 
     def new_id(self) -> int:
         """An id unused so far, for an order or a trade."""
-        self._next_id += 1
-        return self._next_id
+        self._last_id += 1
+        return self._last_id
 
     def mark(self, coin: str) -> Decimal:
         """Mark price: middle of the book, else the oracle, else 0."""
