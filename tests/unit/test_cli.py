@@ -260,10 +260,11 @@ def test_check_tells_who_signs_for_whom(tmp_path: Path, capsys: pytest.CaptureFi
     assert run_command(["check", "--config", str(path)]) == ExitCode.CONFIG
     said = capsys.readouterr().err
     assert said.startswith(f"{path}:1: venues.hyperliquid.account: needed beside the agent key")
+    agent = "0xd41c057fd1c78805aac12b0a94a405c0461a6fbb"
+    assert agent in said
     account = f"0x{0xAC:040x}"
     path.write_text(f'[venues.hyperliquid]\nkey_file = "key"\naccount = "{account}"\n')
     assert run_command(["check", "--config", str(path)]) == ExitCode.OK
-    agent = "0xd41c057fd1c78805aac12b0a94a405c0461a6fbb"
     expected = f"orders of {account} on mainnet, signed by {agent}\n"
     assert capsys.readouterr().out.endswith(expected)
     path.write_text(f'[venues.hyperliquid]\naccount = "{account}"\n')

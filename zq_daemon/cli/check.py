@@ -42,7 +42,8 @@ def sound_config(path: Path) -> DaemonConfig:
         raise ConfigError("\n".join(told))
     signer = find_signer(config, system_rng())
     if signer.key is not None and signer.account is None:
-        reason = "needed beside the agent key: the address that owns the orders, not the agent's"
+        own = signer.key.address
+        reason = f"needed beside the agent key: whose orders? (not the agent's own address, {own})"
         problem = Problem(("venues", "hyperliquid", "account"), reason)
         raise config_error([problem], document.source)
     return config
