@@ -162,6 +162,31 @@ def test_a_handler_that_cancels_itself_and_raises_still_has_its_owner() -> None:
     assert [(fault.owner, fault.event) for fault in watched.faults] == [("leaver", 1)]
 
 
+@pytest.mark.parametrize("end", [SystemExit(3), GeneratorExit()])
+def test_a_handler_cannot_end_the_process(end: BaseException) -> None:
+    watched = Watched()
+
+    def leave(event: Any) -> None:
+        raise end
+
+    def lead(event: Any) -> None:
+        watched.bus.publish("b", event)
+
+    watched.bus.subscribe("a", leave, owner="at once")
+    watched.bus.subscribe("a", lead)
+    watched.bus.subscribe("b", leave, owner="in turn")
+    watched.bus.handle("c", leave, owner="commanded")
+    watched.listen("*", "others")
+    watched.bus.publish("a", 1)
+    watched.bus.send("c", 2)
+    assert watched.heard == [("others", 1), ("others", 1)]
+    assert [(fault.owner, fault.error) for fault in watched.faults] == [
+        ("at once", end),
+        ("in turn", end),
+        ("commanded", end),
+    ]
+
+
 def test_an_interrupt_is_not_contained_and_leaves_the_bus_usable() -> None:
     watched = Watched()
     subscription = watched.listen("a", "gone")

@@ -26,6 +26,12 @@ from zq_daemon.errors import BusError
 
 Handler = Callable[[Any], Any]
 
+_CONTAINED = (Exception, SystemExit, GeneratorExit)
+"""What a handler raises and is blamed for: nobody but the daemon's owner ends the daemon.
+
+An interrupt from the keyboard, and the cancellation of whoever publishes, pass through.
+"""
+
 
 @frozen(kw_only=True)
 class Fault:
@@ -34,7 +40,7 @@ class Fault:
     owner: str
     topic: str
     event: Any
-    error: Exception
+    error: BaseException
 
 
 class Subscription:
@@ -224,7 +230,7 @@ class MessageBus:
             for handler in route.handlers:
                 try:
                     handler(event)
-                except Exception as error:  # noqa: BLE001 - containment: others still hear it
+                except _CONTAINED as error:
                     self._report(route.owner_of(handler), topic, event, error)
             if self._waiting:
                 self._deliver_waiting()
@@ -271,7 +277,7 @@ class MessageBus:
         registration = _look_up(self._commands, "command", command)
         try:
             registration.handler(message)
-        except Exception as error:  # noqa: BLE001 - containment: the sender is not to blame
+        except _CONTAINED as error:
             self._report(registration.owner, command, message, error)
 
     def _defer(self, route: _Route, event: Any) -> None:
@@ -305,7 +311,7 @@ class MessageBus:
             self._served = subscription
             try:
                 handler(event)
-            except Exception as error:  # noqa: BLE001 - containment: others still hear it
+            except _CONTAINED as error:
                 self._report(subscription.owner, route.topic, event, error)
 
     def _abandon_waiting(self) -> None:
@@ -318,7 +324,7 @@ class MessageBus:
         self._served = None
         self._busy = False
 
-    def _report(self, owner: str, topic: str, event: Any, error: Exception) -> None:
+    def _report(self, owner: str, topic: str, event: Any, error: BaseException) -> None:
         self.faults += 1
         self._on_fault(Fault(owner=owner, topic=topic, event=event, error=error))
 
