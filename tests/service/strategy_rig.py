@@ -20,6 +20,7 @@ from zq_daemon.model.event import (
     OrderAccepted,
     OrderCanceled,
     OrderDenied,
+    OrderExpired,
     OrderFilled,
     OrderModified,
     OrderPendingRejected,
@@ -143,6 +144,9 @@ class Rig:
 
     def cancel(self, order: Order) -> None:
         self._apply(order, OrderCanceled, venue_order_id=None, reason="as requested")
+
+    def expire(self, order: Order) -> None:
+        self._apply(order, OrderExpired, venue_order_id=None, reason="not heard of")
 
     def deny(self, order: Order) -> None:
         self._apply(order, OrderDenied, code="CODE", reason="reason")

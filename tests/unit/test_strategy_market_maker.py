@@ -173,16 +173,74 @@ def test_an_accepted_quote_ends_the_waiting() -> None:
     assert len(rig.submitted) == before + 4  # at once, and after a pause of one tick
 
 
-def test_a_refused_move_waits_too() -> None:
+def test_a_quote_that_may_not_be_moved_is_made_afresh() -> None:
     rig = quoted(running())
+    dust = quotes(rig)[Side.BUY]
+    rig.fill(dust, "0.95")
     market(rig, "100.9", "101.1")
     rig.tick()
     assert len(rig.asked(ModifyOrder)) == 2
-    rig.modify_rejected(quotes(rig)[Side.BUY])
+    rig.modify_rejected(dust)
     rig.tick()
     assert len(rig.asked(ModifyOrder)) == 3  # the other side again, this one pauses
     rig.tick()
-    assert len(rig.asked(ModifyOrder)) == 5
+    assert rig.asked(CancelOrder) == [CancelOrder(client_order_id=dust.client_order_id)]
+    assert len(rig.asked(ModifyOrder)) == 4
+    rig.cancel(dust)
+    rig.tick()
+    fresh = quotes(rig)[Side.BUY]
+    assert (fresh.quantity, fresh.price) == (Decimal(1), Decimal("100.8"))
+    rig.accept(fresh)
+    market(rig, "100", "100.2")
+    rig.tick()
+    assert rig.asked(ModifyOrder)[-2].client_order_id == fresh.client_order_id  # it moves again
+
+
+def test_a_spent_quote_that_cannot_be_cancelled_is_tried_again_ever_later() -> None:
+    rig = quoted(running())
+    bid = quotes(rig)[Side.BUY]
+    market(rig, "100.9", "101.1")
+    rig.tick()
+    rig.modify_rejected(bid)
+    counts = []
+    for _ in range(16):
+        before = len(rig.asked(CancelOrder))
+        rig.tick()
+        counts.append(len(rig.asked(CancelOrder)))
+        if counts[-1] > before:
+            rig.cancel_rejected(bid)
+    # pauses of 1, 2, 4 and 8 ticks
+    assert counts == [0, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3]
+    rig.cancel(bid)
+    for _ in range(4):
+        rig.tick()
+    assert quotes(rig)[Side.BUY] != bid
+
+
+def test_a_quote_held_expired_is_cancelled_when_it_is_back() -> None:
+    rig = running()
+    rig.tick()
+    back, _ = rig.submitted
+    rig.expire(back)  # for want of news
+    rig.tick()
+    for order in rig.submitted[1:]:
+        rig.accept(order)
+    rig.accept(back)
+    assert len(quotes(rig)) < len(rig.cache.orders_live()) == 3
+    counts = []
+    for _ in range(6):
+        before = len(rig.asked(CancelOrder))
+        rig.tick()
+        counts.append(len(rig.asked(CancelOrder)))
+        if counts[-1] > before:
+            rig.cancel_rejected(back)
+    assert counts == [1, 1, 2, 2, 2, 3]
+    assert {one.client_order_id for one in rig.asked(CancelOrder)} == {back.client_order_id}
+    rig.cancel(back)
+    assert set(quotes(rig)) == {Side.BUY, Side.SELL}
+    for _ in range(10):
+        rig.tick()
+    assert len(rig.asked(CancelOrder)) == 3
 
 
 def test_a_refused_withdrawal_waits_too() -> None:

@@ -2,7 +2,9 @@
 
 The quotes are post-only and never reach the other side. They lean against the inventory, and a side
 that would take the position over its bound is not quoted. Stale or missing market data, or a quote
-that is off by more than the threshold, makes it cancel or move; a refused quote makes it wait.
+that is off by more than the threshold, makes it cancel or move; a refused quote makes it wait. A
+quote that may not be moved (what a fill left of it can be worth too little) is cancelled and made
+afresh, and so is one that a newer quote took the place of because it was thought closed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from zq_daemon.model.event import (
 from zq_daemon.model.ids import ClientOrderId, InstrumentId
 from zq_daemon.model.instrument import Instrument, PriceRounding
 from zq_daemon.model.market import Side
-from zq_daemon.model.order import Order
+from zq_daemon.model.order import Order, Pending
 from zq_daemon.strategy.base import Strategy
 
 _BPS = Decimal(10_000)
@@ -63,6 +65,7 @@ class MarketMaker(Strategy):
             for iid in self.context.instruments
             for side in (Side.BUY, Side.SELL)
         }
+        self._strays = {iid: _Slot() for iid in self.context.instruments}
 
     def on_tick(self, tick: Tick) -> None:
         """Bring every quote to where it should be."""
@@ -72,40 +75,52 @@ class MarketMaker(Strategy):
                 best = None
             for side in (Side.BUY, Side.SELL):
                 self._look_after(instrument_id, side, best)
+            self._clear_strays(instrument_id)
 
     def on_order_event(self, event: OrderEvent) -> None:
         """A refused quote is not repeated at once: each time in a row doubles the pause."""
-        for slot in self._slots.values():
-            if slot.order != event.client_order_id:
-                continue
-            match event:
-                case OrderDenied() | OrderRejected() | OrderPendingRejected():
-                    slot.refused()
-                case OrderAccepted():
-                    slot.length = 0
-                case _:
-                    pass
+        slot = self._slot_of(event)
+        match event:
+            case OrderPendingRejected(pending=Pending.MODIFY):
+                slot.refused()
+                slot.is_spent = True
+            case OrderDenied() | OrderRejected() | OrderPendingRejected():
+                slot.refused()
+            case OrderAccepted():
+                slot.length = 0
+            case _:
+                pass
+
+    def _slot_of(self, event: OrderEvent) -> _Slot:
+        for side in (Side.BUY, Side.SELL):
+            slot = self._slots[event.instrument_id, side]
+            if slot.order == event.client_order_id:
+                return slot
+        return self._strays[event.instrument_id]
 
     def _look_after(
         self, instrument_id: InstrumentId, side: Side, best: tuple[Decimal, Decimal] | None
     ) -> None:
-        if self._slots[instrument_id, side].pauses():
+        slot = self._slots[instrument_id, side]
+        if slot.pauses():
             return
-        if best is None:
-            self._withdraw(instrument_id, side)
+        order = self._resting(slot)
+        if best is None or (order is not None and slot.is_spent):
+            self._withdraw(order)
         else:
             self._quote(instrument_id, side, *best)
 
     def _quote(self, instrument_id: InstrumentId, side: Side, bid: Decimal, ask: Decimal) -> None:
         slot = self._slots[instrument_id, side]
+        order = self._resting(slot)
         position = self.context.position(instrument_id).quantity
         if side.sign * position + self.params.quantity > self.params.max_position:
-            self._withdraw(instrument_id, side)
+            self._withdraw(order)
             return
         instrument = self.context.instrument(instrument_id)
         price = self._price(instrument, side, bid, ask, position)
-        order = self._resting(slot)
         if order is None:
+            slot.is_spent = False
             slot.order = self.context.submit_limit(
                 instrument_id, side, self.params.quantity, price, post_only=True
             )
@@ -131,8 +146,19 @@ class MarketMaker(Strategy):
             return False
         return abs(order.price - price) * _BPS > self.params.requote_bps * price
 
-    def _withdraw(self, instrument_id: InstrumentId, side: Side) -> None:
-        order = self._resting(self._slots[instrument_id, side])
+    def _clear_strays(self, instrument_id: InstrumentId) -> None:
+        """Cancel what rests beside the quotes: orders held closed until the venue knew better."""
+        quotes = {self._slots[instrument_id, side].order for side in (Side.BUY, Side.SELL)}
+        strays = [
+            order
+            for order in self.context.open_orders(instrument_id)
+            if order.client_order_id not in quotes
+        ]
+        if strays and not self._strays[instrument_id].pauses():
+            for order in strays:
+                self._withdraw(order)
+
+    def _withdraw(self, order: Order | None) -> None:
         if order is not None and order.pending is None:
             self.context.cancel(order.client_order_id)
 
@@ -144,9 +170,13 @@ class MarketMaker(Strategy):
 
 @define
 class _Slot:
-    """The quote of one side of one instrument, and its pause, in ticks."""
+    """The quote of one side of one instrument, and its pause, in ticks.
+
+    *is_spent* says that the quote could not be moved and has to go.
+    """
 
     order: ClientOrderId | None = None
+    is_spent: bool = False
     pause: int = 0
     length: int = 0
 
