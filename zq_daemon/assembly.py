@@ -198,7 +198,7 @@ class Assembly:
             journal=journal,
             clock=self.ports.clock,
             entries=trading,
-            queries=dict.fromkeys(trading, adapter),
+            queries={} if account is None else {account: adapter},
             slippage_bps=dict.fromkeys(trading, adapter.market_slippage_bps),
             limits=self.config.limits,
             run_id=self.run_id,
@@ -236,6 +236,8 @@ class Assembly:
 
     def _on_link(self, event: LinkChanged) -> None:
         """A lost link makes its instruments stale; one that stays lost halts who depends on it."""
+        if event.state is LinkState.UP and event.private:
+            self.execution.on_link_up()
         if event.state in (LinkState.UP, LinkState.CONNECTING):
             return
         instruments = self.links.instruments_of(event.endpoint)
@@ -263,6 +265,7 @@ class Assembly:
             reconnect_healthy_ms=daemon.reconnect_healthy_ms,
             heartbeat_timeout_ms=daemon.heartbeat_timeout_ms,
             feed_blocked_ms=limits.feed_blocked_ms,
+            account_refresh_ms=daemon.account_refresh_ms,
             max_message_bytes=limits.max_message_bytes,
         )
         return Endpoint(

@@ -91,6 +91,7 @@ def _settings(**changes: object) -> EndpointSettings:
         "reconnect_healthy_ms": 60_000,
         "heartbeat_timeout_ms": 10_000,
         "feed_blocked_ms": 2_000,
+        "account_refresh_ms": 60_000,
         "max_message_bytes": 100_000,
     }
     return EndpointSettings(**(values | changes))  # type: ignore[arg-type]
@@ -307,3 +308,22 @@ async def test_a_feed_that_stays_blocked_is_reset() -> None:
         event = await world.until_state(LinkState.BACKOFF)
         nursery.cancel_scope.cancel()
     assert "feed blocked for 2000 ms" in event.reason
+
+
+async def test_the_account_is_asked_for_again_and_again() -> None:
+    async def handler(connection: trio_websocket.WebSocketConnection) -> None:
+        while True:
+            await connection.get_message()
+
+    world = World(handler, streams=("orders",), account_refresh_ms=5_000)
+    async with world.listening() as nursery:
+        nursery.start_soon(world.endpoint.run)
+        await world.until_state(LinkState.UP)
+        await trio.sleep(12)
+        assert world.adapter.loads == 3
+        world.adapter.account_errors.append(LinkError("HTTP 503"))
+        await trio.sleep(10)
+        assert world.adapter.loads == 5
+        assert world.endpoint.status()["state"] == "up"
+        assert world.reports.statistics().current_buffer_used == 4
+        nursery.cancel_scope.cancel()

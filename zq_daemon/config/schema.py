@@ -156,6 +156,7 @@ class DaemonConfig:
     reconnect_max_ms: int = 60_000
     reconnect_healthy_ms: int = 60_000
     connect_timeout_ms: int = 10_000
+    account_refresh_ms: int = 60_000
     start_timeout_ms: int = 60_000
     shutdown_grace_ms: int = 10_000
     ws_endpoints: tuple[WsEndpointConfig, ...] = ()

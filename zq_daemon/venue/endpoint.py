@@ -43,6 +43,7 @@ class EndpointSettings:
     reconnect_healthy_ms: int
     heartbeat_timeout_ms: int
     feed_blocked_ms: int
+    account_refresh_ms: int
     max_message_bytes: int
 
 
@@ -176,6 +177,7 @@ class Endpoint:
                 await self._refresh_account()
                 if (entry := self.adapter.order_entry) is not None:
                     entry.attach(link)
+                nursery.start_soon(self._keep_account_current)
             self._connections += 1
             self._outage_ns += self._clock.monotonic_ns() - self._lost_ns
             await self._change(LinkState.UP, "")
@@ -229,6 +231,17 @@ class Endpoint:
         except DecodeError as error:
             raise LinkError(f"account state: {error}") from error
         await self._reports.send((report,))
+
+    async def _keep_account_current(self) -> None:
+        """Deposits, margin and positions as the venue sees them; a failure waits for its turn."""
+        while True:
+            await trio.sleep(self.settings.account_refresh_ms / 1000)
+            try:
+                await self._refresh_account()
+            except (LinkError, LinkRefused) as error:
+                _log.warning(
+                    "account not refreshed", endpoint=self.settings.name, reason=str(error)
+                )
 
     def _disconnected(self) -> None:
         if self._link is not None and self.private and self.adapter.order_entry is not None:
