@@ -32,6 +32,16 @@ def test_a_port_nobody_listens_at() -> None:
     trio.run(main)
 
 
+@pytest.mark.parametrize("host", ["exa..com", "a" * 64 + ".com", "\u00fc" * 64, "xn--\u00df"])
+def test_a_name_that_no_resolver_takes(host: str) -> None:
+    assert trio.run(_refusal, host, 9).startswith(f"cannot connect to {host}:9: ")
+
+
+def test_no_listener_at_a_name_that_no_resolver_takes() -> None:
+    with pytest.raises(LinkError, match=r"cannot listen on exa\.\.com:0: "):
+        trio.run(SystemNetwork().listen, "exa..com", 0)
+
+
 def test_a_reason_that_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(_host: str, _port: int) -> None:
         raise OSError("no address") from ExceptionGroup("", [OSError("no route"), OSError("odd")])

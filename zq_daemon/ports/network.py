@@ -43,7 +43,7 @@ class SystemNetwork:
         """Connect by TCP (happy eyeballs), and do the TLS handshake when asked."""
         try:
             stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name no resolver takes is a UnicodeError
             raise LinkError(f"cannot connect to {host}:{port}: {_reason(error)}") from error
         if not tls:
             return stream
@@ -60,7 +60,7 @@ class SystemNetwork:
         """TCP listeners."""
         try:
             return await trio.open_tcp_listeners(port, host=host)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise LinkError(f"cannot listen on {host}:{port}: {error}") from error
 
     def listen_locally(
@@ -75,7 +75,7 @@ class SystemNetwork:
         return self._tls
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     """Why no address of a host could be connected to: Trio says so only in what it chains."""
     group = error.__cause__
     tried = group.exceptions if isinstance(group, ExceptionGroup) else (error,)
