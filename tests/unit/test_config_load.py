@@ -14,8 +14,10 @@ from zq_daemon.config.load import (
     parse_document,
     structure_config,
 )
+from zq_daemon.config.rules import VENUES
 from zq_daemon.config.schema import DaemonConfig
 from zq_daemon.config.source import MAX_PROBLEMS
+from zq_daemon.config.streams import STREAMS
 from zq_daemon.errors import ConfigError
 
 ENDPOINT = '[[ws_endpoints]]\nurl = "ws://h"\nstreams = ["trades:BTC"]\n'
@@ -131,14 +133,36 @@ def test_off_and_the_empty_string_unset() -> None:
         (ENDPOINT.replace("ws://h", "ws://[::1"), "url: not a URL: "),
         (ENDPOINT.replace("ws://h", "ws://u:p@h"), "takes neither user, password nor fragment"),
         (ENDPOINT.replace("ws://h", "ws://h#f"), "takes neither user, password nor fragment"),
+        (
+            ENDPOINT.replace("ws://h", "ws://exa..com"),
+            "c.toml:2: ws_endpoints[0].url: host 'exa..c",
+        ),
+        (ENDPOINT.replace("//h", f"//{'a' * 64}.com"), "each part between dots needs 1 to 63 char"),
+        (ENDPOINT.replace("//h", "//" + "\u00fc" * 60), "each part between dots needs 1 to 63"),
+        (ENDPOINT.replace("//h", "//" + "a." * 128 + "com"), "a.com': longer than 253"),
+        ('[exchange]\nhost = "a..b"', "c.toml:2: exchange.host: host 'a..b': each part"),
         (ENDPOINT.replace("trades:BTC", "a b"), "streams[0]: expected a stream, e.g. "),
-        (ENDPOINT.replace('"trades:BTC"', '"a:B", "a:B"'), "streams: expected each item once, "),
+        (
+            ENDPOINT.replace('"trades:BTC"', '"bbo:B", "bbo:B"'),
+            "streams: expected each item once, ",
+        ),
         (ENDPOINT.replace('"trades:BTC"', ""), "streams: needs at least one item"),
+        (
+            ENDPOINT.replace("trades:", "tradez:"),
+            "c.toml:3: ws_endpoints[0].streams[0]: stream 'tradez:BTC': hyperliquid has activeA",
+        ),
+        (ENDPOINT.replace("trades:BTC", "bbo"), "streams[0]: stream 'bbo': needs a symbol, e.g. '"),
+        (
+            ENDPOINT.replace("trades", "userFills"),
+            "[0]: stream 'userFills:BTC': userFills takes no",
+        ),
         (ENDPOINT + 'venue = "nasdaq"', "venue: expected one of 'hyperliquid', got "),
         (ENDPOINT + 'name = "a.b"', "name: expected a name of letters, digits"),
         (STRATEGY.replace('"m:C"', '"m.C"'), "strategies[0].use: expected module:Class"),
         (STRATEGY.replace("hyperliquid.BTC", "BTC"), "instruments[0]: instrument 'BTC': expected"),
         (STRATEGY.replace("hyperliquid.", "nyse."), "instruments[0]: expected one of 'hyperliq"),
+        (STRATEGY.replace('"s"', '"daemon"'), "c.toml:2: strategies[0].name: 'daemon' is taken: d"),
+        (STRATEGY.replace('"s"', '"external"'), "'external' is taken: daemon, execution, external"),
         (STRATEGY + 'bars = ["1m", "1y"]', "c.toml:5: strategies[0].bars[1]: bar '1y': expected"),
         (STRATEGY + "path = 5", 'strategies[0].path: expected a string in quotes (or ""), got 5'),
         ("[limits]\nbus_queue = 0", "limits.bus_queue: expected 1 to"),
@@ -173,6 +197,33 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
     ]
 
 
+def test_streams_and_reserved_names_are_told_with_the_rest() -> None:
+    text = (
+        '[[ws_endpoints]]\nurl = "ws://h..i"\nstreams = ["tradez:BTC", "bbo:BTC", "l2Book"]\n'
+        + STRATEGY.replace('"s"', '"execution"')
+        + "[risk]\nmax_leverage = 0\n"
+    )
+    assert [line.split(": ")[:2] for line in problems(text)] == [
+        ["c.toml:2", "ws_endpoints[0].url"],
+        ["c.toml:3", "ws_endpoints[0].streams[0]"],
+        ["c.toml:3", "ws_endpoints[0].streams[2]"],
+        ["c.toml:5", "strategies[0].name"],
+        ["c.toml:9", "risk.max_leverage"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "host", ["[::1]:80", "127.0.0.1", "localhost.", "\u00fcber.example", "a_b.c"]
+)
+def test_hosts_that_may_be_there(host: str) -> None:
+    config = config_of(ENDPOINT.replace("//h", f"//{host}"))
+    assert config.ws_endpoints[0].url == f"ws://{host}"
+
+
+def test_each_venue_has_its_streams() -> None:
+    assert tuple(STREAMS) == VENUES
+
+
 def test_repeated_strategy_names_are_refused() -> None:
     assert problem(STRATEGY + STRATEGY).startswith(
         "c.toml:6: strategies[1].name: the name is already strategies[0]'s"
@@ -192,7 +243,7 @@ def test_a_flood_of_problems_is_cut() -> None:
         "[venues.hyperliquid]\nkey_file = ['5ecret']",
         "[venues.hyperliquid]\nkey_credential = '5ecret/x'",
         "[venues.hyperliquid]\naccount = '" + "5ec4e7" * 11 + "'",
-        "[[ws_endpoints]]\nurl = 'http://me:5ecret@h'\nstreams = ['a:B']",
+        "[[ws_endpoints]]\nurl = 'http://me:5ecret@h'\nstreams = ['bbo:B']",
         "[log]\nlevel = { password = '5ecret' }",
     ],
 )

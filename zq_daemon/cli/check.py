@@ -17,7 +17,6 @@ from zq_daemon.config.source import Problem, config_error
 from zq_daemon.errors import ConfigError, StrategyError
 from zq_daemon.ports.rng import system_rng
 from zq_daemon.strategy.load import load_class, structure_params
-from zq_daemon.venue.hyperliquid.session import Stream
 
 
 def check_config(path: Path) -> str:
@@ -29,11 +28,11 @@ def check_config(path: Path) -> str:
 def sound_config(path: Path) -> DaemonConfig:
     """The configuration at *path*, after every check that needs neither venue nor exchange.
 
-    Raises ConfigError with every problem, also of streams, strategies and their parameters, and
+    Raises ConfigError with every problem, also of strategies and their parameters, and
     CredentialError for a key that is missing or cannot be used.
     """
     document = read_document(path)
-    told = [*_stream_problems(document), *_strategy_problems(document, path.absolute().parent)]
+    told = list(_strategy_problems(document, path.absolute().parent))
     try:
         config = load_config(path)
     except ConfigError as error:
@@ -49,22 +48,9 @@ def sound_config(path: Path) -> DaemonConfig:
     return config
 
 
-def _stream_problems(document: Document) -> Iterator[str]:
-    """What the venue says of streams; what is no string `load_config` tells of."""
-    for number, endpoint in _tables(document, "ws_endpoints"):
-        streams = endpoint.get("streams")
-        for index, stream in enumerate(streams if isinstance(streams, list) else ()):
-            try:
-                if isinstance(stream, str):
-                    Stream.parse(stream)
-            except ValueError as error:
-                path = ("ws_endpoints", number, "streams", index)
-                yield str(config_error([Problem(path, str(error))], document.source))
-
-
 def _strategy_problems(document: Document, folder: Path) -> Iterator[str]:
     """What is wrong with classes and parameters; with the rest of a strategy: `load_config`."""
-    for number, strategy in _tables(document, "strategies"):
+    for number, strategy in _strategies(document):
         name, use, path = (strategy.get(key, "") for key in ("name", "use", "path"))
         params = strategy.get("params", {})
         if not (isinstance(name, str) and isinstance(use, str) and isinstance(path, str)):
@@ -81,9 +67,9 @@ def _strategy_problems(document: Document, folder: Path) -> Iterator[str]:
             yield str(error)
 
 
-def _tables(document: Document, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The tables of the array *name*, each with its number."""
-    items = document.mapping.get(name)
+def _strategies(document: Document) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The tables of the strategies, each with its number."""
+    items = document.mapping.get("strategies")
     for number, item in enumerate(items if isinstance(items, list) else ()):
         if isinstance(item, Mapping):
             yield number, item

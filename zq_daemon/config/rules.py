@@ -28,18 +28,22 @@ from zq_daemon.config.schema import (
     WsEndpointConfig,
 )
 from zq_daemon.config.source import Problem
+from zq_daemon.config.streams import STREAMS, split_stream
 from zq_daemon.config.structure import Mismatch, Rule, Rules, each_entry, each_item
 from zq_daemon.model.bar import BarSpec
-from zq_daemon.model.ids import parse_instrument_id, venue_of
+from zq_daemon.model.ids import RESERVED_OWNERS, parse_instrument_id, venue_of
 
 VENUES = tuple(field.name for field in attrs.fields(VenuesConfig))
 
+_VENUE = attrs.fields(WsEndpointConfig).venue.default
 _WEEK_MS = 7 * 24 * 3600 * 1000
 _MANY = 100_000_000
 _MAX_BYTES = 1 << 30
 _PATH_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_HOST = re.compile(r"[0-9A-Za-z.:_-]{1,255}")
+_HOST_BYTES = 253
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _STREAM = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}(?::[^\s:][^\s]{0,63})?")
 _USE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -49,6 +53,7 @@ def cross_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong between keys of a parsed file, whatever else is wrong in it."""
     yield from _repeated_names(document, "ws_endpoints")
     yield from _repeated_names(document, "strategies")
+    yield from _unknown_streams(document)
     base, most = (
         document.get(name, getattr(DaemonConfig(), name))
         for name in ("reconnect_base_ms", "reconnect_max_ms")
@@ -65,14 +70,35 @@ def cross_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(("exchange", "seed"), "a market is seeded or replayed, not both")
 
 
+def _unknown_streams(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """Streams that are written well and that the endpoint's venue does not have."""
+    for number, endpoint in _tables(document, "ws_endpoints"):
+        venue, streams = endpoint.get("venue", _VENUE), endpoint.get("streams")
+        if not (isinstance(venue, str) and venue in STREAMS and isinstance(streams, list)):
+            continue
+        for index, stream in enumerate(streams):
+            try:
+                if isinstance(stream, str) and _STREAM.fullmatch(stream):
+                    split_stream(venue, stream)
+            except ValueError as error:
+                yield Problem(("ws_endpoints", number, "streams", index), str(error))
+
+
 def _repeated_names(document: Mapping[str, Any], table: str) -> Iterator[Problem]:
-    items = document.get(table)
     first: dict[str, int] = {}
-    for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
-        name = item.get("name") if isinstance(item, Mapping) else None
+    for index, item in _tables(document, table):
+        name = item.get("name")
         if isinstance(name, str) and first.setdefault(name, index) != index:
             taken = f"{table}[{first[name]}]"
             yield Problem((table, index, "name"), f"the name is already {taken}'s; give another")
+
+
+def _tables(document: Mapping[str, Any], name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The tables of the array *name*, each with its number."""
+    items = document.get(name)
+    for number, item in enumerate(items if isinstance(items, list | tuple) else ()):
+        if isinstance(item, Mapping):
+            yield number, item
 
 
 def _within(low: int, high: int) -> Rule:
@@ -114,8 +140,34 @@ def _url(*schemes: str) -> Rule:
             raise Mismatch(f"a URL that begins with {expected} and names a host", value)
         if parts.username is not None or parts.fragment:
             raise ValueError("a URL here takes neither user, password nor fragment")
+        _host_labels(parts.hostname)
 
     return rule
+
+
+def _host(value: str) -> None:
+    if not _HOST.fullmatch(value):
+        raise Mismatch("a host name or address", value)
+    _host_labels(value)
+
+
+def _host_labels(host: str) -> None:
+    """Refuse what no resolver takes: a label, between dots, has 1 to 63 bytes (RFC 1035, 2.3.4)."""
+    try:
+        sent = host.encode("idna")
+    except UnicodeError:
+        raise ValueError(
+            f"host {host!r}: each part between dots needs 1 to 63 characters fit for a name"
+        ) from None
+    if len(sent.removesuffix(b".")) > _HOST_BYTES:
+        raise ValueError(f"host {host!r}: longer than {_HOST_BYTES} characters")
+
+
+def _strategy_name(value: str) -> None:
+    _name(value)
+    if value in RESERVED_OWNERS:
+        reserved = ", ".join(sorted(RESERVED_OWNERS))
+        raise ValueError(f"{value!r} is taken: {reserved} are parts of the daemon")
 
 
 def _one_of(choices: Sequence[str]) -> Rule:
@@ -181,6 +233,7 @@ RULES: Rules = {
             *("tick_interval_ms", "heartbeat_interval_ms", "heartbeat_timeout_ms"),
             *("reconnect_base_ms", "reconnect_max_ms", "reconnect_healthy_ms"),
             *("connect_timeout_ms", "start_timeout_ms", "shutdown_grace_ms"),
+            "account_refresh_ms",
         ),
     },
     WsEndpointConfig: {
@@ -198,7 +251,7 @@ RULES: Rules = {
         **_all(_duration, "order_validity_ms", "post_timeout_ms", "http_timeout_ms"),
     },
     StrategyConfig: {
-        "name": _name,
+        "name": _strategy_name,
         "use": _matches(
             _USE, "module:Class, e.g. 'zq_daemon.strategy.ma_cross:MovingAverageCross'"
         ),
@@ -229,7 +282,7 @@ RULES: Rules = {
         "control_clients": _within(1, 1_024),
     },
     ExchangeConfig: {
-        "host": _matches(re.compile(r"[0-9A-Za-z.:_-]{1,255}"), "a host name or address"),
+        "host": _host,
         "port": _within(1, 65_535),
         "seed": _within(0, (1 << 63) - 1),
         "replay": _path,

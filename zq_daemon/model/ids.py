@@ -18,6 +18,9 @@ ClientOrderId = NewType("ClientOrderId", str)
 VenueOrderId = NewType("VenueOrderId", str)
 TradeId = NewType("TradeId", str)
 
+RESERVED_OWNERS = frozenset({"daemon", "execution", "external"})
+"""Owners of orders and of places on the bus that are no strategies: no strategy has their name."""
+
 VENUE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 

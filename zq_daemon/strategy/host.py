@@ -27,6 +27,7 @@ from zq_daemon.model.bar import BarSpec
 from zq_daemon.model.command import CancelAllOrders
 from zq_daemon.model.event import HealthChanged
 from zq_daemon.model.ids import (
+    RESERVED_OWNERS,
     AccountId,
     ClientOrderId,
     InstrumentId,
@@ -42,8 +43,6 @@ from zq_daemon.strategy.load import Blame, load_class, structure_params
 _log = structlog.get_logger("zq.strategies")
 
 _CONFIGURATION = Source(name="configuration")
-_RESERVED = frozenset({"", "daemon", "execution", "external"})
-"""Names that stand for somebody else as the owner of subscriptions or of orders."""
 
 
 class StrategyState(Enum):
@@ -207,7 +206,7 @@ class StrategyHost:
 
     def _make(self, config: StrategyConfig, cls: type[Strategy], params: Any) -> None:
         strategy_id = StrategyId(config.name)
-        if strategy_id in self._hosted or config.name in _RESERVED:
+        if strategy_id in self._hosted or config.name in ("", *RESERVED_OWNERS):
             raise StrategyError(f"strategy {config.name!r}: the name is taken")
         try:
             instruments = tuple(parse_instrument_id(each) for each in config.instruments)

@@ -14,14 +14,12 @@ from typing import Any, TypeVar, get_args
 import msgspec
 from attrs import frozen
 
+from zq_daemon.config.streams import STREAMS, split_stream
 from zq_daemon.model.ids import AccountId, InstrumentId, instrument_id
 from zq_daemon.model.market import MarketEvent
 from zq_daemon.model.report import Report
 from zq_daemon.venue.hyperliquid import decode, wire
 from zq_daemon.venue.interface import Received, Reply
-
-MARKET_STREAMS = frozenset({"l2Book", "bbo", "trades", "activeAssetCtx"})
-PRIVATE_STREAMS = frozenset({"orderUpdates", "userFills", "userEvents"})
 
 _GREETING = "Websocket connection established."
 _PING = '{"method":"ping"}'
@@ -51,22 +49,12 @@ class Stream:
     @property
     def private(self) -> bool:
         """Whether it is about an account."""
-        return self.kind in PRIVATE_STREAMS
+        return self.kind in STREAMS[decode.VENUE].private
 
     @classmethod
     def parse(cls, text: str) -> Stream:
         """Read `l2Book:BTC` or `orderUpdates`; ValueError says what is wrong with it."""
-        kind, colon, coin = text.partition(":")
-        if kind in PRIVATE_STREAMS:
-            if colon:
-                raise ValueError(f"stream {text!r}: {kind} takes no symbol")
-            return cls(kind, None)
-        if kind not in MARKET_STREAMS:
-            names = ", ".join(sorted(MARKET_STREAMS | PRIVATE_STREAMS))
-            raise ValueError(f"stream {text!r}: hyperliquid has {names}")
-        if not coin:
-            raise ValueError(f"stream {text!r}: needs a symbol, e.g. '{kind}:BTC'")
-        return cls(kind, coin)
+        return cls(*split_stream(decode.VENUE, text))
 
     def subscription(self, address: str | None) -> dict[str, str]:
         """The body of its subscription; a private one names the account's *address*."""
