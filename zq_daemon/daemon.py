@@ -24,6 +24,7 @@ from zq_daemon.assembly import (
     open_adapter,
     system_ports,
 )
+from zq_daemon.config.advice import advise
 from zq_daemon.config.diff import diff_config
 from zq_daemon.config.load import control_socket, load_config, read_document
 from zq_daemon.config.schema import DaemonConfig
@@ -67,6 +68,7 @@ class Daemon:
         self.config = config
         self.ports = ports
         self.config_path = config_path
+        self.needs_restart: tuple[str, ...] = ()
         self.cutter = Cutter()
         self.state = "starting"
         self.detail = ""
@@ -77,6 +79,7 @@ class Daemon:
         self.exchange: Exchange | None = None
         self.start_scope = trio.CancelScope()
         self.run_id = int.from_bytes(ports.rng.randbytes(8), "big")
+        self._started_with = config
         self._stop = trio.Event()
         self._began_ns = ports.clock.monotonic_ns()
 
@@ -115,6 +118,7 @@ class Daemon:
             "detail": self.detail,
             "uptime_s": round(uptime_ns / NS_PER_S, 1),
             "config": str(self.config_path) if self.config_path else None,
+            "needs_restart": list(self.needs_restart),
         }
         return status_of(self.made, about)
 
@@ -132,10 +136,12 @@ class Daemon:
             return
         set_level(new.log.level)
         self.config = new
-        _log.info(
+        # What needs a restart is measured from the start, not from the last reload.
+        self.needs_restart = diff_config(self._started_with, new).needs_restart
+        (_log.warning if self.needs_restart else _log.info)(
             "configuration reloaded",
             applied=list(differences.reloadable),
-            needs_restart=list(differences.needs_restart),
+            needs_restart=list(self.needs_restart),
         )
 
     async def wind_down(self, parts: Assembly) -> None:
@@ -205,6 +211,8 @@ async def _run_under_signals(config: DaemonConfig, config_path: Path | None) -> 
 @asynccontextmanager
 async def _opened(daemon: Daemon) -> AsyncIterator[None]:
     """The ladder: what is opened first serves the rest and is closed last."""
+    for oddity in advise(daemon.config):
+        _log.warning("configuration", advice=oddity)
     with daemon.start_scope:
         async with (
             _open_control(daemon),

@@ -65,6 +65,7 @@ async def test_a_reload_applies_what_it_can_and_names_what_needs_a_restart(tmp_p
         (tmp_path / "config.toml").write_text(changed.replace("[risk]", "[riskk]"))
         daemon.send_signal(signal.SIGHUP)
         refused = await daemon.wait_event("reload refused, nothing changed")
+        status = await daemon.status()
         assert await daemon.stop() == 0
     assert set(reloaded["applied"]) == {
         "tick_interval_ms",
@@ -72,6 +73,8 @@ async def test_a_reload_applies_what_it_can_and_names_what_needs_a_restart(tmp_p
         "strategies[0].params.fast",
     }
     assert reloaded["needs_restart"] == ["heartbeat_interval_ms"]
+    assert reloaded["level"] == "warning"
+    assert status["daemon"]["needs_restart"] == ["heartbeat_interval_ms"]
     assert "did you mean 'risk'" in refused["error"]
 
 

@@ -266,7 +266,7 @@ def test_check_tells_who_signs_for_whom(tmp_path: Path, capsys: pytest.CaptureFi
     path.write_text(f'[venues.hyperliquid]\nkey_file = "key"\naccount = "{account}"\n')
     assert run_command(["check", "--config", str(path)]) == ExitCode.OK
     expected = f"orders of {account} on mainnet, signed by {agent}\n"
-    assert capsys.readouterr().out.endswith(expected)
+    assert expected in capsys.readouterr().out
     path.write_text(f'[venues.hyperliquid]\naccount = "{account}"\n')
     assert run_command(["check", "--config", str(path)]) == ExitCode.OK
     assert "it cannot trade" in capsys.readouterr().out
@@ -519,3 +519,25 @@ def test_a_capture_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -
     arguments = ["exchange", "--port", str(free_port()), "--replay", __file__]
     assert run_command(arguments) == ExitCode.CONFIG
     assert "holds no market data" in capsys.readouterr().err
+
+
+def test_check_warns_of_what_does_not_fit_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("")
+    assert run_command(["check", "--config", str(path)]) == ExitCode.OK
+    assert "warning: there is no [[ws_endpoints]]" in capsys.readouterr().out
+
+
+def test_the_version_is_also_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--version"]) == ExitCode.OK
+    assert capsys.readouterr().out.startswith("zq-daemon ")
+
+
+def test_what_needs_a_restart_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    status = {"daemon": {"state": "starting", "needs_restart": ["state_dir"]}}
+    Console(width=100).print(render_status(status))
+    shown = capsys.readouterr().out
+    assert "needs a restart: state_dir" in shown
+    assert "bad messages" not in shown

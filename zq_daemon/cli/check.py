@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zq_daemon.assembly import find_signer
+from zq_daemon.config.advice import advise
 from zq_daemon.config.load import Document, load_config, read_document
 from zq_daemon.config.schema import DaemonConfig
 from zq_daemon.config.source import Problem, config_error
@@ -22,7 +23,8 @@ from zq_daemon.strategy.load import load_class, structure_params
 def check_config(path: Path) -> str:
     """What the sound file at *path* would start, and who would sign; raises as `sound_config`."""
     config = sound_config(path)
-    return f"{path}: sound: {_count(config)}{_signing(config)}"
+    advice = "".join(f"\nwarning: {oddity}" for oddity in advise(config))
+    return f"{path}: sound: {_count(config)}{_signing(config)}{advice}"
 
 
 def sound_config(path: Path) -> DaemonConfig:

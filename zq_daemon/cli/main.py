@@ -47,6 +47,7 @@ class _DecimalType(click.ParamType[Decimal]):
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="zq-daemon", message="%(prog)s %(version)s")
 def commands() -> None:
     """A trading daemon: live market data through a message bus to strategies that trade."""
 

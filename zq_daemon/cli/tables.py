@@ -41,7 +41,8 @@ def render_status(status: Any) -> RenderableType:
         rows = _rows(status.get(key))
         if rows:
             parts.append(_table(title, columns, rows))
-    parts.append(_footer(status))
+    if "orders" in status:  # there are none while it starts
+        parts.append(_footer(status))
     return Group(*parts)
 
 
@@ -57,6 +58,9 @@ def _headline(status: _Row) -> Text:
         line.append(f"\n{_text(daemon['detail'])}", style="dim")
     if daemon.get("trading_reason") and daemon.get("trading_state") != "active":
         line.append(f"\n{_text(daemon['trading_reason'])}", style="red")
+    restart = daemon.get("needs_restart")
+    if isinstance(restart, list) and restart:
+        line.append(f"\nneeds a restart: {', '.join(map(_text, restart))}", style="yellow")
     for what in _part(_part(status, "execution"), "position_differences").values():
         line.append(f"\npositions differ from the venue's: {_text(what)}", style="red")
     return line
