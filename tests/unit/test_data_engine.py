@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import structlog
 from attrs import evolve
 
 from tests.harness.naive_book import NaiveBook, pairs
@@ -350,6 +351,7 @@ class TestGaps:
         assert statuses(heard) == [TradingStatus.STALE]
         assert "snapshot" in heard[0].reason
         assert deltas == []
+        rig.wait(2_000)
         rig.engine.process(snapshot(sequence=4))
         assert not rig.engine.is_stale(BTC)
         assert statuses(heard) == [TradingStatus.STALE, TradingStatus.TRADING]
@@ -388,6 +390,44 @@ class TestGaps:
         ]
         assert heard[0].reason == "the book is crossed"
         assert rig.engine.stats().crossed_books == 2
+
+    def test_a_book_that_flaps_is_told_of_at_most_once_a_second(self) -> None:
+        rig = Rig()
+        rig.engine.process(snapshot())
+        heard = rig.record("market_data.status.*")
+        with structlog.testing.capture_logs() as lines:
+            for number in range(9_999):
+                rig.clock.passed_ns += MS
+                rig.engine.process(snapshot("100" if number % 2 else "102"))
+                assert rig.engine.is_stale(BTC) is (number % 2 == 0)
+        both = [TradingStatus.STALE, TradingStatus.TRADING]
+        assert statuses(heard) == [*both, *both, *both, *both, TradingStatus.STALE]
+        assert [line.get("withheld") for line in lines] == [None, *[1_000, None] * 4]
+
+    def test_what_holds_in_the_end_is_told_when_it_has_calmed_down(self) -> None:
+        rig = Rig(StalenessConfig(book_ms=0, mark_ms=0))
+        rig.engine.process(snapshot())
+        heard = rig.record("market_data.status.*")
+        for bid in ("102", "100", "102", "100"):
+            rig.engine.process(snapshot(bid))
+        rig.wait(1_999)
+        assert statuses(heard) == [TradingStatus.STALE]
+        rig.wait(1)
+        assert statuses(heard) == [TradingStatus.STALE, TradingStatus.TRADING]
+        status = rig.cache.status(BTC)
+        assert status is not None
+        assert status.status is TradingStatus.TRADING
+        rig.engine.process(snapshot("102"))
+        assert statuses(heard)[2:] == [TradingStatus.STALE]
+
+    def test_a_venue_that_halts_and_resumes_all_the_time_is_calmed_too(self) -> None:
+        rig = Rig(StalenessConfig(book_ms=0, mark_ms=0))
+        rig.engine.process(snapshot())
+        heard = rig.record("market_data.status.*")
+        for _ in range(50):
+            rig.engine.process_batch([HALT, evolve(HALT, status=TradingStatus.DELISTED)])
+            rig.engine.process(evolve(HALT, status=TradingStatus.TRADING))
+        assert statuses(heard) == [TradingStatus.HALTED]
 
 
 class TestStaleness:
@@ -458,6 +498,7 @@ class TestStaleness:
         heard = rig.record("market_data.status.*")
         rig.engine.on_link_lost([BTC])
         assert rig.engine.is_stale(BTC)
+        rig.wait(2_000)
         rig.engine.process(trade(2))
         assert rig.engine.is_stale(BTC)
         rig.engine.process(snapshot())
@@ -501,6 +542,7 @@ class TestVenueStatus:
         rig.engine.on_link_lost([BTC])
         assert len(heard) == 2
         assert rig.engine.is_stale(BTC)
+        rig.wait(2_000)
         rig.engine.process(evolve(HALT, status=TradingStatus.TRADING))
         assert statuses(heard[2:]) == [TradingStatus.STALE]
 

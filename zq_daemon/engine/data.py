@@ -15,6 +15,9 @@ never trades. The daemon's feed task calls `process_batch`, its clock task `on_c
   spoken yet or is silent for too long, its link is lost, its book has a gap or is crossed (or
   locked). When that, or the status the venue tells, changes the outcome, `InstrumentStatus` is
   published; a halt or delisting told by the venue outranks staleness there.
+- That an instrument does not trade any more is published at once, anything after it no sooner than
+  two seconds later, if it holds then: a market that flaps makes at most one status a second.
+  `is_stale`, by which orders are denied, follows every change.
 """
 
 from __future__ import annotations
@@ -139,7 +142,7 @@ class DataEngine:
             for builder in tuple(feed.builders.values()):
                 self._publish_bars(builder.on_time(now_ns))
             feed.find_silence(monotonic_ns)
-            if feed.unsettled:
+            if feed.unsettled or feed.withholds:
                 self._announce(feed)
 
     def on_link_lost(self, instrument_ids: Iterable[InstrumentId]) -> None:
@@ -270,13 +273,12 @@ class DataEngine:
             self._announce(feed)
 
     def _announce(self, feed: Feed) -> None:
-        """Publish the instrument's status if it is not the one published last."""
+        """Publish the instrument's status if it is due and not the one published last."""
         feed.unsettled = False
-        status = feed.status(self._clock.now_ns())
-        if status.status is feed.announced:
+        status, before = feed.status(self._clock.now_ns()), feed.announced
+        if not feed.is_due(status.status, self._clock.monotonic_ns()):
             return
-        _log_status(status, feed.announced)
-        feed.announced = status.status
+        _log_status(status, before, feed.take_withheld())
         self._cache.put_status(status)
         self._bus.publish(topics.status(status.instrument_id), status)
 
@@ -286,8 +288,11 @@ class DataEngine:
             self._bus.publish(topics.bar(bar.instrument_id, bar.spec), bar)
 
 
-def _log_status(status: InstrumentStatus, before: TradingStatus | None) -> None:
-    """A market that is lost is a warning; that none is there yet at the start is no news."""
+def _log_status(status: InstrumentStatus, before: TradingStatus | None, withheld: int) -> None:
+    """A market that is lost is a warning; that none is there yet at the start is no news.
+
+    *withheld* changes happened since the last line and were not told.
+    """
     is_well = status.status is TradingStatus.TRADING
     log = _log.info if is_well else _log.debug if before is None else _log.warning
     log(
@@ -295,6 +300,7 @@ def _log_status(status: InstrumentStatus, before: TradingStatus | None) -> None:
         instrument=status.instrument_id,
         state=status.status.value,
         reason=status.reason,
+        **({"withheld": withheld} if withheld else {}),
     )
 
 

@@ -18,6 +18,9 @@ from zq_daemon.model.market import InstrumentStatus, TradingStatus
 Stream = Literal["book", "quote", "trade", "mark"]
 """A kind of market data that an instrument's subscriptions may carry."""
 
+CALM_NS = 2_000_000_000
+"""How long the status of a market that was lost is left as it is."""
+
 _BY_VENUE = (TradingStatus.HALTED, TradingStatus.DELISTED)
 
 
@@ -25,15 +28,19 @@ class Feed:
     """The market data of one instrument; it is stale while it has any trouble.
 
     A trouble has a key (a stream, `link`, `gap`, `crossed`) and a few words for people. *unsettled*
-    says that the status may have changed since it was last announced.
+    says that the status may have changed since it was last announced, *withholds* that it has and
+    that it is too early to say so.
     """
 
     __slots__ = (
+        "_calm_until_ns",
         "_heard_ns",
         "_latest_ns",
         "_limits_ns",
+        "_seen",
         "_troubles",
         "_venue_status",
+        "_withheld",
         "announced",
         "awaits_snapshot",
         "book",
@@ -42,6 +49,7 @@ class Feed:
         "known",
         "trades",
         "unsettled",
+        "withholds",
     )
 
     def __init__(self, instrument_id: InstrumentId, trade_memory: int) -> None:
@@ -53,6 +61,10 @@ class Feed:
         self.awaits_snapshot = False
         self.announced: TradingStatus | None = None
         self.unsettled = False
+        self.withholds = False
+        self._calm_until_ns = 0
+        self._seen: TradingStatus | None = None
+        self._withheld = 0
         self._limits_ns: dict[Stream, int] = {}
         self._heard_ns: dict[Stream, int] = {}
         self._latest_ns: dict[Stream, int] = {}
@@ -134,6 +146,29 @@ class Feed:
             ts_event_ns=now_ns,
             ts_recv_ns=now_ns,
         )
+
+    def is_due(self, status: TradingStatus, now_ns: int) -> bool:
+        """Whether *status* is to be announced at *now_ns* (monotonic); it counts as announced then.
+
+        Only the loss of a market that trades is always due; whatever follows it waits, so that one
+        that comes and goes is not told of each time.
+        """
+        has_turned, self._seen = status is not self._seen, status
+        is_new = status is not self.announced
+        was_lost = self.announced not in (None, TradingStatus.TRADING)
+        self.withholds = is_new and was_lost and now_ns < self._calm_until_ns
+        self._withheld += self.withholds and has_turned
+        if not is_new or self.withholds:
+            return False
+        if self.announced is not None:
+            self._calm_until_ns = now_ns + CALM_NS
+        self.announced = status
+        return True
+
+    def take_withheld(self) -> int:
+        """How many changes were withheld since this was asked last."""
+        withheld, self._withheld = self._withheld, 0
+        return withheld
 
 
 class RecentTrades:
