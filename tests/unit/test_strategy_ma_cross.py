@@ -14,7 +14,7 @@ from tests.service.strategy_rig import Rig, config
 from zq_daemon.model.bar import BarSpec
 from zq_daemon.model.market import Side
 from zq_daemon.model.order import OrderType
-from zq_daemon.strategy.ma_cross import MovingAverageCross, Window
+from zq_daemon.strategy.ma_cross import MovingAverageCross, Pause, Window
 
 PRICES = st.decimals("0.0001", "1000000", places=8)
 
@@ -95,6 +95,8 @@ def test_one_order_at_a_time_and_denied_ones_are_tried_again() -> None:
     assert len(rig.submitted) == 1  # still live
     rig.deny(rig.submitted[0])
     rig.publish_bar("104")
+    assert len(rig.submitted) == 1  # it waits for a bar
+    rig.publish_bar("105")
     assert len(rig.submitted) == 2
 
 
@@ -137,3 +139,27 @@ def test_without_bars_it_starts_and_does_nothing() -> None:
 def test_many_bars_of_one_price_never_trade(price: str) -> None:
     rig = running(fast=3, slow=7)
     assert trade(rig, *[price] * 50) == []
+
+
+def test_a_pause_doubles_up_to_its_longest() -> None:
+    pause = Pause()
+    assert not pause.passes()
+    lengths = []
+    for _ in range(9):
+        pause.begin()
+        lengths.append(next(count for count in range(100) if not pause.passes()))
+    assert lengths == [1, 2, 4, 8, 16, 32, 64, 64, 64]
+
+
+def test_a_refused_order_is_not_repeated_on_the_next_bar() -> None:
+    rig = running()
+    for close in ("1", "2", "3"):
+        rig.publish_bar(close)
+    tries = []
+    for bar in range(12):
+        (order,) = rig.submitted[-1:]
+        if bar == 0 or len(rig.submitted) > tries[-1]:
+            tries.append(len(rig.submitted))
+            rig.deny(order)
+        rig.publish_bar(str(4 + bar))
+    assert len(rig.submitted) == 4

@@ -1,7 +1,8 @@
 """A moving-average cross: long while the fast mean of closes is above the slow one, else short.
 
 Trades every instrument it is given, on its first bar spec, by market orders. Sums are kept running
-and exact, so that nothing drifts however long it runs.
+and exact, so that nothing drifts however long it runs. An order that is denied or rejected is not
+repeated on the next bar: it waits for 1, 2, 4 … bars, until one goes through.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ from decimal import Decimal
 from attrs import frozen
 
 from zq_daemon.model.bar import Bar
+from zq_daemon.model.event import OrderDenied, OrderEvent, OrderFilled, OrderRejected
 from zq_daemon.model.ids import InstrumentId
 from zq_daemon.model.market import Side
 from zq_daemon.model.money import EXACT, ZERO
 from zq_daemon.strategy.base import Strategy
+
+
+_LONGEST_PAUSE = 64
+"""Bars without an order at most, however often orders were refused."""
 
 
 class MovingAverageCross(Strategy):
@@ -44,6 +50,7 @@ class MovingAverageCross(Strategy):
     def on_start(self) -> None:
         """Begin to collect closes; it trades once there are `slow` of them."""
         self._windows = {iid: Window(self.params.slow) for iid in self.context.instruments}
+        self._pauses = {iid: Pause() for iid in self.context.instruments}
         if not self.context.bars:
             self.context.log.warning("no bars are configured: it will never trade")
 
@@ -59,8 +66,18 @@ class MovingAverageCross(Strategy):
             return
         window = self._windows[bar.instrument_id]
         window.add(bar.close)
-        if window.is_full:
+        if not self._pauses[bar.instrument_id].passes() and window.is_full:
             self._trade_towards(bar.instrument_id, self._wanted(window))
+
+    def on_order_event(self, event: OrderEvent) -> None:
+        """Wait after a refusal; a fill ends the waiting."""
+        match event:
+            case OrderDenied() | OrderRejected():
+                self._pauses[event.instrument_id].begin()
+            case OrderFilled():
+                self._pauses[event.instrument_id] = Pause()
+            case _:
+                pass
 
     def _wanted(self, window: Window) -> Decimal:
         fast, slow = self.params.fast, self.params.slow
@@ -85,6 +102,22 @@ class MovingAverageCross(Strategy):
         side = Side.BUY if change > 0 else Side.SELL
         closes = bool(position) and abs(change) <= abs(position) and (change > 0) != (position > 0)
         self.context.submit_market(instrument_id, side, quantity, reduce_only=closes)
+
+
+class Pause:
+    """How many bars to let pass: twice as many after each refusal."""
+
+    def __init__(self) -> None:
+        self._length = self._left = 0
+
+    def begin(self) -> None:
+        """An order was refused."""
+        self._length = self._left = min(max(1, 2 * self._length), _LONGEST_PAUSE)
+
+    def passes(self) -> bool:
+        """Whether this bar is let pass."""
+        self._left -= 1
+        return self._left >= 0
 
 
 class Window:
