@@ -2,7 +2,8 @@
 
 Owns the order path: command, normalisation, gates and risk, tracked, queued, signed, its intent
 durable in the journal, sent, concluded. An outcome that is not known is a state: the order stays in
-flight and the inquiry asks about it. It never raises for what a venue does; JournalError is fatal.
+flight and the inquiry asks about it. Orders that all have to go are owed a cancel until they ended.
+It never raises for what a venue does; JournalError is fatal.
 Strategies reach it by the bus (`order.submit`, `order.cancel`, `order.modify`, `order.cancel_all`),
 the daemon hands it reports, runs `run` and, when it stops, calls `close_gate` and `cancel_all`.
 """
@@ -28,6 +29,7 @@ from zq_daemon.engine.inquiry import Inquiry, OrderQueries
 from zq_daemon.engine.ledger import OrderLedger
 from zq_daemon.engine.normalise import normalise, valid_terms
 from zq_daemon.engine.outcomes import OutcomeReader
+from zq_daemon.engine.owed_cancels import OwedCancels
 from zq_daemon.engine.reports import ReportReader
 from zq_daemon.engine.terms import Terms, TermsInFlight
 from zq_daemon.journal.journal import Journal
@@ -42,7 +44,8 @@ from zq_daemon.venue.interface import Ambiguous, OrderEntry, Request
 
 OWNER = "execution"
 """Its name on the bus: a fault of this owner is a fault of the daemon."""
-_FIRST_ROUND_S = 1.0
+_CONCLUDED = (OrderStatus.EXPIRED, OrderStatus.REJECTED)
+"""Ends that were concluded without the order having been seen, and can prove wrong."""
 _SLIPPAGE_BPS = 500
 
 _log = structlog.get_logger("zq.execution")
@@ -135,6 +138,9 @@ class ExecutionEngine:
             in_flight=self._in_flight,
             reports=self._reports,
         )
+        self._owed = OwedCancels(
+            cache=cache, clock=clock, is_link_up=is_link_up, request=self._request_cancel
+        )
         self._ledger.on_change(self._settle)
         bus.handle("order.submit", self._on_submit, owner=OWNER)
         bus.handle("order.cancel", self._on_cancel, owner=OWNER)
@@ -145,6 +151,7 @@ class ExecutionEngine:
         """Journal and send what is queued; returns after `close`, when all of it has an outcome."""
         async with trio.open_nursery() as inquiries:
             inquiries.start_soon(self._inquiry.run)
+            inquiries.start_soon(self._owed.run)
             task_status.started()
             async with trio.open_nursery() as sends:
                 while groups := await self._backlog.take():
@@ -158,6 +165,10 @@ class ExecutionEngine:
     def on_report(self, report: Report) -> None:
         """Take one report of the venue; it may be repeated, late and in any order."""
         self._reports.read(report)
+
+    def on_link_up(self) -> None:
+        """A private link is up again: what waited for one is asked for now."""
+        self._owed.on_link_up()
 
     def close_gate(self, reason: str) -> None:
         """Let no new order leave from now on, also none that is queued; cancels still do."""
@@ -178,18 +189,14 @@ class ExecutionEngine:
     ) -> CancelResult:
         """Cancel all live orders, narrowed as given, and wait up to *timeout_s* for the evidence.
 
-        A cancel that came to nothing is tried again, in rounds that take longer and longer.
+        A cancel that came to nothing is tried again, also after that time while `run` goes on.
         """
-        asked: set[ClientOrderId] = set()
-        round_s = _FIRST_ROUND_S
+        live = self._live(strategy_id, instrument_id)
+        asked = {order.client_order_id for order in live}
+        for order in live:
+            self._owe_cancel(order)
         with trio.move_on_after(timeout_s):
-            while live := self._live(strategy_id, instrument_id):
-                asked.update(order.client_order_id for order in live)
-                for order in live:
-                    self._on_cancel(CancelOrder(client_order_id=order.client_order_id))
-                with trio.move_on_after(round_s):
-                    await self._none_live(strategy_id, instrument_id)
-                round_s *= 2
+            await self._none_live(strategy_id, instrument_id)
         asked.update(order.client_order_id for order in self._live(strategy_id, instrument_id))
         return self._cancel_result(asked)
 
@@ -204,6 +211,7 @@ class ExecutionEngine:
             "reports": dict(self._reports.counts()),
             "queries": self._inquiry.asked,
             "failed_queries": self._inquiry.failed,
+            "owed_cancels": len(self._owed),
             "position_differences": dict(self._reports.differences()),
         }
 
@@ -251,23 +259,32 @@ class ExecutionEngine:
         order = self._cache.order(command.client_order_id)
         if order is None or order.is_closed:
             _log.info("nothing to cancel", client_order_id=command.client_order_id)
+        elif self._withdraw(order) or order.client_order_id in self._cancelling:
             return
-        self._request_cancel(order)
+        elif not self._is_link_up(order.account_id):
+            reason = f"the private link of {order.account_id} is down"
+            self._ledger.decline(order, Pending.CANCEL, "LINK_DOWN", reason)
+        else:
+            self._request_cancel(order)
 
     def _on_cancel_all(self, command: CancelAllOrders) -> None:
         for order in self._live(command.strategy_id, command.instrument_id):
-            self._on_cancel(CancelOrder(client_order_id=order.client_order_id))
+            self._owe_cancel(order)
+
+    def _owe_cancel(self, order: Order) -> None:
+        if not self._withdraw(order):
+            self._owed.owe(order)
+
+    def _withdraw(self, order: Order) -> bool:
+        """Take an order back that has not been sent; False when it has."""
+        if not self._backlog.withdraw("submit", order.client_order_id):
+            return False
+        self._ledger.cancel(order, "withdrawn before it was sent")
+        return True
 
     def _request_cancel(self, order: Order) -> None:
         client_order_id = order.client_order_id
-        if self._backlog.withdraw("submit", client_order_id):
-            self._ledger.cancel(order, "withdrawn before it was sent")
-            return
         if client_order_id in self._cancelling:
-            return
-        if not self._is_link_up(order.account_id):
-            reason = f"the private link of {order.account_id} is down"
-            self._ledger.decline(order, Pending.CANCEL, "LINK_DOWN", reason)
             return
         if self._backlog.withdraw("modify", client_order_id):
             order = self._ledger.refuse(order, Pending.MODIFY, "CANCELED", "canceled instead")
@@ -448,10 +465,13 @@ class ExecutionEngine:
         for client_order_id, outcome in zip(request.client_order_ids, outcomes, strict=True):
             self._outcomes.read(prepared.kind, client_order_id, outcome)
 
-    def _settle(self, order: Order) -> None:
+    def _settle(self, before: Order, order: Order) -> None:
         """An order changed, and nobody has heard of it yet."""
         self._terms.settle(order)
         self._in_flight.settle(order)
+        self._owed.settle(order)
+        if before.status in _CONCLUDED and not order.is_closed:
+            self._revive(order)
         early = self._outcomes.early_cancels
         if order.client_order_id in early and (order.is_open or order.is_closed):
             early.discard(order.client_order_id)
@@ -462,6 +482,20 @@ class ExecutionEngine:
         if order.is_closed:
             self._closed.set()
             self._closed = trio.Event()
+
+    def _revive(self, order: Order) -> None:
+        """An order that was said to be nowhere is at the venue after all.
+
+        Whoever ordered it has gone on without it, so that nobody looks after it: it has to go.
+        """
+        _log.warning(
+            "order lives, though it was said to have ended: it is to be cancelled",
+            client_order_id=order.client_order_id,
+            strategy=order.strategy_id,
+            instrument=order.instrument_id,
+        )
+        self._in_flight.doubt(order, self._clock.monotonic_ns())
+        self._owed.owe_soon(order)
 
     def _live(
         self, strategy_id: StrategyId | None, instrument_id: InstrumentId | None

@@ -61,10 +61,10 @@ class OrderLedger:
         self._cache = cache
         self._portfolio = portfolio
         self._clock = clock
-        self._listeners: list[Callable[[Order], None]] = []
+        self._listeners: list[Callable[[Order, Order], None]] = []
 
-    def on_change(self, listener: Callable[[Order], None]) -> None:
-        """Call *listener* with every changed order before any subscriber hears of it."""
+    def on_change(self, listener: Callable[[Order, Order], None]) -> None:
+        """Call *listener* with every order before and after a change, ahead of any subscriber."""
         self._listeners.append(listener)
 
     def track(self, order: Order) -> None:
@@ -196,7 +196,7 @@ class OrderLedger:
         if updated is not order:
             self._cache.put_order(updated)
             for listener in self._listeners:
-                listener(updated)
+                listener(order, updated)
         return updated
 
     def _publish_held_closing(self, order: Order) -> None:
