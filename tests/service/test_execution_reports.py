@@ -135,18 +135,26 @@ async def test_the_first_statement_sets_positions_and_later_ones_are_compared() 
         rig.state(BTC="2", ETH="-1")
         assert rig.count(HealthChanged) == 0
         await later(1)
+        rig.queries.positions = {BTC: Decimal("2.5")}
         rig.state(BTC="2.5")
+        assert rig.count(HealthChanged) == 0  # it may know fills that are on their way to us
+        await later(4)
         unhealthy = rig.last(HealthChanged)
         assert not unhealthy.healthy
         assert "hl.BTC: ours 2, venue's 2.5" in unhealthy.reason
         assert "hl.ETH: ours -1, venue's 0" in unhealthy.reason
         assert rig.portfolio.quantity(ACCOUNT, BTC) == 2  # told, never silently corrected
-        rig.state(BTC="2.5")
+        await later(86_400)
         assert rig.count(HealthChanged) == 1
         assert rig.engine.stats()["position_differences"]
-        rig.state(BTC="2.0004", ETH="-1")
+        assert 280 < rig.queries.statements < 300  # every five minutes, for as long as it lasts
+        rig.queries.positions = {BTC: Decimal("2.0004"), ETH: Decimal(-1)}
+        await later(301)
         assert rig.last(HealthChanged).healthy
         assert not rig.engine.stats()["position_differences"]
+        statements = rig.queries.statements
+        await later(86_400)
+        assert rig.queries.statements == statements
 
 
 async def test_a_statement_older_than_a_fill_is_not_compared() -> None:

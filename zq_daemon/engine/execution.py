@@ -30,6 +30,7 @@ from zq_daemon.engine.ledger import OrderLedger
 from zq_daemon.engine.normalise import normalise, valid_terms
 from zq_daemon.engine.outcomes import OutcomeReader
 from zq_daemon.engine.owed_cancels import OwedCancels
+from zq_daemon.engine.positions import PositionCheck
 from zq_daemon.engine.reports import ReportReader
 from zq_daemon.engine.terms import Terms, TermsInFlight
 from zq_daemon.journal.journal import Journal
@@ -113,6 +114,9 @@ class ExecutionEngine:
         self._in_flight = InFlight()
         self._terms = TermsInFlight()
         self._ledger = OrderLedger(bus, cache, portfolio, clock)
+        self._positions = PositionCheck(
+            bus=bus, cache=cache, portfolio=portfolio, clock=clock, is_link_up=is_link_up
+        )
         self._reports = ReportReader(
             bus=bus,
             cache=cache,
@@ -121,6 +125,7 @@ class ExecutionEngine:
             ledger=self._ledger,
             in_flight=self._in_flight,
             terms=self._terms,
+            positions=self._positions,
         )
         self._outcomes = OutcomeReader(
             cache=cache,
@@ -137,6 +142,7 @@ class ExecutionEngine:
             ledger=self._ledger,
             in_flight=self._in_flight,
             reports=self._reports,
+            positions=self._positions,
         )
         self._owed = OwedCancels(
             cache=cache, clock=clock, is_link_up=is_link_up, request=self._request_cancel
@@ -169,6 +175,7 @@ class ExecutionEngine:
     def on_link_up(self) -> None:
         """A private link is up again: what waited for one is asked for now."""
         self._owed.on_link_up()
+        self._positions.on_link_up()
 
     def close_gate(self, reason: str) -> None:
         """Let no new order leave from now on, also none that is queued; cancels still do."""
@@ -212,7 +219,8 @@ class ExecutionEngine:
             "queries": self._inquiry.asked,
             "failed_queries": self._inquiry.failed,
             "owed_cancels": len(self._owed),
-            "position_differences": dict(self._reports.differences()),
+            "unknown_instruments": dict(self._reports.unknown_instruments()),
+            "position_differences": dict(self._positions.told()),
         }
 
     def _on_submit(self, command: SubmitOrder) -> None:

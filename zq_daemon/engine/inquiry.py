@@ -1,11 +1,12 @@
-"""Asks the venue about every order in flight that is overdue, until evidence decides.
+"""Asks the venue: about every order in flight that is overdue, and for statements that are due.
 
 Owns the questions and what their answers prove. One "not found" proves nothing, as venues say it of
 orders that live: both sources, the order's status and the list of open orders, have to deny it
 repeatedly, over a span of time. Then an order that was never seen expires, if its validity is over;
 without a validity bound it never expires by silence. One that was seen has left the book; so it has
 without the span of time, if the venue itself refused a request about it for that reason. A fill may
-still come, and counts. The execution engine runs this as a task of its own.
+still come, and counts. Statements settle whether positions differ. The execution engine runs this
+as a task of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import trio
 from zq_daemon.core.cache import Cache
 from zq_daemon.engine.in_flight import InFlight, Watch
 from zq_daemon.engine.ledger import OrderLedger
+from zq_daemon.engine.positions import PositionCheck
 from zq_daemon.engine.reports import ReportReader
 from zq_daemon.errors import DecodeError, LinkError, LinkRefused
 from zq_daemon.model.ids import AccountId, ClientOrderId
@@ -46,7 +48,7 @@ class OrderQueries(Protocol):
 
 
 class Inquiry:
-    """The questions about orders in flight."""
+    """The questions about orders in flight and about positions."""
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Inquiry:
         ledger: OrderLedger,
         in_flight: InFlight,
         reports: ReportReader,
+        positions: PositionCheck,
     ) -> None:
         self._queries = queries
         self._cache = cache
@@ -64,18 +67,41 @@ class Inquiry:
         self._ledger = ledger
         self._in_flight = in_flight
         self._reports = reports
+        self._positions = positions
         self._places = trio.CapacityLimiter(_CONCURRENT)
         self.asked = 0
         self.failed = 0
 
     async def run(self) -> None:
         """Ask whenever something is due, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ask_about_orders)
+            nursery.start_soon(self._ask_for_statements)
+
+    async def _ask_about_orders(self) -> None:
         while True:
             due = self._in_flight.due(self._clock.monotonic_ns())
             if due:
                 await self._sweep(due)
             else:
                 await self._in_flight.wait_due(self._clock.monotonic_ns())
+
+    async def _ask_for_statements(self) -> None:
+        due = self._positions.statements_due
+        while True:
+            for account_id in due.take_due(self._clock.monotonic_ns()):
+                if (statement := await self._load_statement(account_id)) is None:
+                    self._positions.retry(account_id)
+                else:
+                    self._reports.read(statement)
+            await due.wait_due(self._clock.monotonic_ns())
+
+    async def _load_statement(self, account_id: AccountId) -> AccountReport | None:
+        try:
+            return await self._queries[account_id].load_account()
+        except (LinkError, LinkRefused, DecodeError) as error:
+            self._unanswered(str(error), account_id)
+            return None
 
     async def _sweep(self, due: Iterable[Watch]) -> None:
         absent: dict[AccountId, list[Watch]] = {}
@@ -118,10 +144,8 @@ class Inquiry:
 
     async def _ask_second_source(self, account_id: AccountId, watches: Iterable[Watch]) -> None:
         """The second source: the open orders of the account."""
-        try:
-            statement = await self._queries[account_id].load_account()
-        except (LinkError, LinkRefused, DecodeError) as error:
-            self._unanswered(str(error), account_id)
+        statement = await self._load_statement(account_id)
+        if statement is None:
             return
         self._reports.read(statement)
         listed = {each.client_order_id for each in statement.open_orders}
@@ -162,4 +186,4 @@ class Inquiry:
 
     def _unanswered(self, detail: str, account_id: AccountId) -> None:
         self.failed += 1
-        _log.warning("no answer about orders in flight", account=account_id, detail=detail)
+        _log.warning("no answer about an account's orders", account=account_id, detail=detail)

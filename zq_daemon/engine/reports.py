@@ -1,15 +1,15 @@
 """Reads what the venue says of our account: reports become order events, fills, positions.
 
 Owns what repeats (fills are taken once), what is older than we are (fills before the first account
-statement are in its positions already), and what is not ours. It never asks the venue; the
-execution engine hands it reports of the private stream, the inquiry the answers to its questions.
+statement are in its positions already), what is not ours, and what no instrument of the cache
+explains: of that it keeps a sample only. It never asks the venue; the execution engine hands it
+reports of the private stream, the inquiry the answers to its questions.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable, Mapping
-from decimal import Decimal
 from typing import assert_never
 
 import structlog
@@ -20,11 +20,12 @@ from zq_daemon.core.cache import Cache
 from zq_daemon.core.portfolio import Portfolio
 from zq_daemon.engine.in_flight import InFlight
 from zq_daemon.engine.ledger import OrderLedger
+from zq_daemon.engine.positions import PositionCheck
 from zq_daemon.engine.terms import TermsInFlight
-from zq_daemon.model.event import AccountUpdated, FundingPaid, HealthChanged
+from zq_daemon.model.event import AccountUpdated, FundingPaid
 from zq_daemon.model.fill import Fill
 from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, VenueOrderId
-from zq_daemon.model.money import EXACT, ZERO
+from zq_daemon.model.money import EXACT
 from zq_daemon.model.order import Order, OrderStatus, Pending, TimeInForce
 from zq_daemon.model.report import AccountReport, OrderReport, Report
 from zq_daemon.ports.clock import Clock
@@ -33,6 +34,8 @@ _REMEMBERED = 65_536
 """Fills and fundings whose repetition is noticed: many times what a venue repeats."""
 _HELD = 4_096
 """Fills that may wait for an account's first statement: twice what a venue's snapshot holds."""
+_SAMPLED = 32
+"""Unknown instruments whose reports are counted one by one."""
 
 _log = structlog.get_logger("zq.reports")
 
@@ -50,6 +53,7 @@ class ReportReader:
         ledger: OrderLedger,
         in_flight: InFlight,
         terms: TermsInFlight,
+        positions: PositionCheck,
     ) -> None:
         self._bus = bus
         self._cache = cache
@@ -61,7 +65,8 @@ class ReportReader:
         self._seen = _Memory(_REMEMBERED)
         self._stated_ns: dict[AccountId, int] = {}
         self._held: deque[Fill] = deque(maxlen=_HELD)
-        self._differences: dict[AccountId, str] = {}
+        self._positions = positions
+        self._unknown: Counter[InstrumentId] = Counter()
         self._counts: Counter[str] = Counter()
 
     def read(self, report: Report) -> None:
@@ -82,9 +87,9 @@ class ReportReader:
         """How often which kind of report came: repeated, historic and external ones."""
         return self._counts
 
-    def differences(self) -> Mapping[AccountId, str]:
-        """The accounts whose positions differ from the venue's, and how."""
-        return self._differences
+    def unknown_instruments(self) -> Mapping[InstrumentId, int]:
+        """Instruments the cache does not know, the first few: how often they were reported."""
+        return self._unknown
 
     def complete_immediate(self, order: Order) -> Order:
         """An immediate order leaves no rest: it ends once the fills it is said to have are here."""
@@ -134,9 +139,12 @@ class ReportReader:
     def _expect_fills(self, order: Order, report: OrderReport) -> None:
         if order.is_closed:
             return
-        watch = self._in_flight.hasten(order, self._clock.monotonic_ns())
         filled = EXACT.subtract(report.quantity, report.remaining)
-        watch.expected_filled = max(watch.expected_filled, filled)
+        watch = self._in_flight.get(order.client_order_id)
+        if watch is None or watch.expected_filled < filled:
+            # News; the answers that repeat it leave the intervals of asking to grow.
+            watch = self._in_flight.hasten(order, self._clock.monotonic_ns())
+            watch.expected_filled = filled
         if order.time_in_force is TimeInForce.IOC:
             watch.executed = filled
             order = self.complete_immediate(order)
@@ -144,10 +152,13 @@ class ReportReader:
 
     def _end(self, order: Order, report: OrderReport) -> None:
         updated = self._ledger.close(order, report)
-        if not updated.is_closed and updated.pending is Pending.MODIFY:
+        is_news = updated is not order
+        if is_news and not updated.is_closed and updated.pending is Pending.MODIFY:
             self._in_flight.hasten(updated, self._clock.monotonic_ns())
 
     def _read_fill(self, fill: Fill) -> None:
+        if not self._is_known(fill.instrument_id):
+            return
         # One trade between two orders of ours has one id and two fills.
         key = (fill.account_id, fill.instrument_id, fill.trade_id, fill.side)
         if not self._seen.add(key):
@@ -158,6 +169,7 @@ class ReportReader:
             self._counts["fills"] += 1
             order = self._outgrow(order, fill)
             self.complete_immediate(self._ledger.fill(order, fill))
+            self._positions.on_fill(fill)
             return
         self._read_external(fill)
 
@@ -187,8 +199,26 @@ class ReportReader:
         else:
             self._counts["external_fills"] += 1
             self._ledger.fill_external(fill)
+            self._positions.on_fill(fill)
+
+    def _is_known(self, instrument_id: InstrumentId) -> bool:
+        """Whether the cache has the instrument; what it has not is neither booked nor published.
+
+        An account may trade what the daemon has no terms of (spot, a coin listed since the start),
+        and every name that is published costs a topic and a position for ever.
+        """
+        if self._cache.instrument(instrument_id) is not None:
+            return True
+        self._counts["unknown_instruments"] += 1
+        if instrument_id in self._unknown or len(self._unknown) < _SAMPLED:
+            if instrument_id not in self._unknown:
+                _log.warning("report of an unknown instrument ignored", instrument=instrument_id)
+            self._unknown[instrument_id] += 1
+        return False
 
     def _read_funding(self, funding: FundingPaid) -> None:
+        if not self._is_known(funding.instrument_id):
+            return
         key = (funding.account_id, funding.instrument_id, funding.ts_event_ns)
         if self._seen.add(key):
             self._ledger.fund(funding)
@@ -200,7 +230,7 @@ class ReportReader:
         self._cache.put_account(account)
         self._portfolio.on_account(account)
         if account.account_id in self._stated_ns:
-            self._compare(report)
+            self._positions.compare(report)
         else:
             self._begin(report)
         for order in report.open_orders:
@@ -212,58 +242,26 @@ class ReportReader:
     def _begin(self, report: AccountReport) -> None:
         self._stated_ns[report.account.account_id] = report.account.ts_event_ns
         for position in report.positions:
-            self._ledger.adopt_position(position)
+            if self._is_known(position.instrument_id):
+                self._ledger.adopt_position(position)
         waiting = tuple(self._held)
         self._held.clear()
         for fill in waiting:
             self._read_external(fill)
 
     def _doubt_missing(self, report: AccountReport) -> None:
-        """Ask about orders that should rest but are not in the statement: a close was missed."""
+        """Ask about orders that should rest but are not in the statement: a close was missed.
+
+        Or the order is newer than the statement, which costs a question: comparing the times of two
+        clocks, ours and the venue's, could hide a missed close for ever.
+        """
         account = report.account
         listed = {each.client_order_id for each in report.open_orders}
         listed_ids = {each.venue_order_id for each in report.open_orders}
         for order in tuple(self._cache.orders_open()):
             is_listed = order.client_order_id in listed or order.venue_order_id in listed_ids
-            is_newer = order.ts_last_ns > account.ts_event_ns
-            if order.account_id == account.account_id and not (is_listed or is_newer):
+            if order.account_id == account.account_id and not is_listed:
                 self._in_flight.doubt(order, self._clock.monotonic_ns())
-
-    def _compare(self, report: AccountReport) -> None:
-        account = report.account
-        theirs = {each.instrument_id: each.quantity for each in report.positions}
-        held = {each.instrument_id: each for each in self._portfolio.positions(account.account_id)}
-        found = []
-        for instrument_id in sorted(theirs.keys() | held.keys()):
-            position = held.get(instrument_id)
-            if position is not None and position.ts_last_ns > account.ts_event_ns:
-                continue  # a fill is newer than the statement: they cannot be compared
-            ours = ZERO if position is None else position.quantity
-            stated = theirs.get(instrument_id, ZERO)
-            if abs(EXACT.subtract(ours, stated)) > self._tolerance(instrument_id):
-                found.append(f"{instrument_id}: ours {ours}, venue's {stated}")
-        self._tell_difference(account.account_id, "; ".join(found))
-
-    def _tolerance(self, instrument_id: InstrumentId) -> Decimal:
-        instrument = self._cache.instrument(instrument_id)
-        return ZERO if instrument is None else instrument.quantity_step / 2
-
-    def _tell_difference(self, account_id: AccountId, difference: str) -> None:
-        if difference == self._differences.get(account_id, ""):
-            return
-        if difference:
-            self._differences[account_id] = difference
-            _log.error("positions differ from the venue's", account=account_id, what=difference)
-        else:
-            del self._differences[account_id]
-        component = f"positions:{account_id}"
-        event = HealthChanged(
-            component=component,
-            healthy=not difference,
-            reason=difference or "positions agree with the venue's",
-            ts_event_ns=self._clock.now_ns(),
-        )
-        self._bus.publish(topics.health(component), event)
 
     def _find(
         self,
