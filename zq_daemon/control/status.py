@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict
 
 from zq_daemon.model.ids import InstrumentId
+from zq_daemon.model.money import ROUNDED
 from zq_daemon.model.position import Position
 
 if TYPE_CHECKING:
     from zq_daemon.assembly import Assembly
 
 _BAD_SHOWN = 5
+_SHOWN = Decimal("1e-8")
+_MOST_DIGITS = 99
+"""Of a number that is written out: no amount that is meant has more."""
 
 
 def status_of(parts: Assembly | None, about: dict[str, Any]) -> dict[str, Any]:
@@ -124,5 +128,7 @@ def _queues(parts: Assembly) -> Iterable[dict[str, Any]]:
 def _text(value: Decimal | None) -> str | None:
     if value is None:
         return None
-    rounded = round(value, 8)
-    return f"{rounded.normalize():f}" if rounded else "0"
+    if value.adjusted() > _MOST_DIGITS:
+        return f"{value:.8E}"
+    rounded = value.quantize(_SHOWN, context=ROUNDED)
+    return f"{rounded.normalize(ROUNDED):f}" if rounded else "0"
