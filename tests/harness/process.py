@@ -18,7 +18,7 @@ import trio
 from zq_daemon.control.client import request
 
 LogLine = dict[str, Any]
-_PATIENCE_S = 60
+_PATIENCE_S = 45
 
 
 def free_port() -> int:
