@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
+from structlog.testing import capture_logs
 
 from tests.service.execution_rig import ACCOUNT, BTC, ETH, book
 from tests.service.strategy_rig import MINUTE, Rig, config
@@ -89,6 +90,10 @@ class Fragile(Strategy):
 
     def on_stop(self) -> None:
         self._raise("stop")
+
+    def on_params(self, params: Any) -> None:
+        self._raise("params")
+        super().on_params(params)
 
     def _raise(self, where: str) -> None:
         if self.params.where == where:
@@ -401,6 +406,41 @@ def test_reloading_hands_over_changed_parameters() -> None:
         )
     assert "configuration: strategies[1].params.sise" in str(caught.value)
     assert rig.strategy("one").params.size == 5
+
+
+def test_a_strategy_that_hears_nothing_takes_no_parameters() -> None:
+    rig = running(config(Fragile, name="bad"), config(Recorder, name="good"))
+    rig.publish_trade()
+    assert rig.host.deaf() == {"bad"}
+    changes = [
+        config(Fragile, name="bad", params={"where": "stop"}),
+        config(Recorder, name="good", params={"size": 5}),
+    ]
+    with capture_logs() as logged:
+        assert rig.host.reload(changes) == ("good",)
+    assert [(line["event"], line["strategy"]) for line in logged] == [
+        ("parameters need a restart", "bad")
+    ]
+    assert rig.strategy("bad").params.where == "trade"
+    rig.host.stop()
+    assert rig.host.reload([config(Recorder, name="good", params={"size": 6})]) == ()
+
+
+def test_a_strategy_that_refuses_its_parameters_has_not_taken_them() -> None:
+    rig = running(config(Fragile, name="bad", params={"where": "params"}))
+    assert rig.host.reload([config(Fragile, name="bad", params={"where": "stop"})]) == ()
+    assert rig.host.state("bad") is StrategyState.FAULTED
+
+
+def test_one_that_has_not_started_begins_with_its_new_parameters() -> None:
+    rig = Rig()
+    rig.load(config(Recorder))
+    rig.host.halt("mine", "link main is down")
+    assert rig.host.reload([config(Recorder, params={"size": 5})]) == ("mine",)
+    assert rig.strategy("mine").params.size == 5
+    rig.host.start()
+    rig.host.resume("mine")
+    assert rig.strategy("mine").heard == ["start"]
 
 
 def test_all_wrong_parameters_are_told_at_once() -> None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from attrs import evolve
 
-from zq_daemon.config.diff import diff_config
+from zq_daemon.config.diff import ConfigDiff, diff_config
 from zq_daemon.config.schema import (
     DaemonConfig,
     LogConfig,
@@ -70,6 +70,19 @@ def test_what_needs_a_restart() -> None:
         "ws_endpoints[0].streams",
         "strategies[1].bars",
         "log.format",
+    )
+
+
+def test_strategies_that_hear_nothing_need_a_restart() -> None:
+    new = evolve(
+        OLD,
+        tick_interval_ms=5,
+        strategies=(strategy("a", params={"fast": 3, "slow": 2}), strategy("b", params={"x": 1})),
+    )
+    found = diff_config(OLD, new)
+    assert found.without(()) == found
+    assert found.without([0]) == ConfigDiff(
+        ("tick_interval_ms", "strategies[1].params.x"), ("strategies[0].params.fast",)
     )
 
 

@@ -7,7 +7,7 @@ tick interval.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -28,6 +28,13 @@ class ConfigDiff:
 
     reloadable: tuple[str, ...]
     needs_restart: tuple[str, ...]
+
+    def without(self, strategies: Collection[int]) -> ConfigDiff:
+        """The same if the *strategies* with these numbers cannot take parameters over."""
+        tables = tuple(f"strategies[{number}]." for number in strategies)
+        stuck = tuple(path for path in self.reloadable if path.startswith(tables))
+        reloadable = tuple(path for path in self.reloadable if path not in stuck)
+        return ConfigDiff(reloadable, self.needs_restart + stuck)
 
     def __bool__(self) -> bool:
         return bool(self.reloadable or self.needs_restart)

@@ -35,6 +35,7 @@ from zq_daemon.model.ids import (
     Venue,
     parse_instrument_id,
 )
+from zq_daemon.model.money import ROUNDED
 from zq_daemon.ports.clock import Clock
 from zq_daemon.strategy.base import Strategy
 from zq_daemon.strategy.context import StrategyContext
@@ -174,10 +175,10 @@ class StrategyHost:
     def reload(
         self, configs: Sequence[StrategyConfig], source: Source = _CONFIGURATION
     ) -> tuple[str, ...]:
-        """Hand changed parameters to the strategies that are loaded; their names.
+        """Hand changed parameters to the strategies that are loaded; names of those that took them.
 
-        ConfigError, with nothing changed, if any are wrong. Strategies that are new, gone or of
-        another class need a restart and are left alone.
+        ConfigError, with nothing changed, if any are wrong. Strategies that are new, gone, of
+        another class, or `deaf` need a restart and are left alone.
         """
         known = [config for config in configs if self._is_same(config)]
         classes = {
@@ -187,10 +188,21 @@ class StrategyHost:
         changed = []
         for name, made in params.items():
             hosted = self._hosted[StrategyId(name)]
-            if made != hosted.strategy.params:
-                hosted.call(partial(hosted.strategy.on_params, made))
+            if made == hosted.strategy.params:
+                continue
+            if name not in self.deaf():
+                hosted.take_params(made)
+            if name in self.deaf():
+                state = hosted.state.value
+                _log.warning("parameters need a restart", strategy=name, state=state)
+            else:
                 changed.append(name)
         return tuple(changed)
+
+    def deaf(self) -> frozenset[str]:
+        """The names of strategies that will hear nothing any more: faulted or stopped."""
+        over = (StrategyState.FAULTED, StrategyState.STOPPED)
+        return frozenset(name for name, hosted in self._hosted.items() if hosted.state in over)
 
     def status(self) -> list[dict[str, Any]]:
         """What `status` shows of each strategy; amounts as text in the quote currency."""
@@ -310,6 +322,7 @@ class _Hosted:
         self.faults = 0
         self._bus = bus
         self._calls = f"strategy.call.{topics.escape(config.name)}"
+        self._called: Subscription | None = None
         self._own: list[Subscription] = []
         self._market: list[Subscription] = []
 
@@ -322,11 +335,16 @@ class _Hosted:
         """Call the strategy's own code as the handler of an event, with the containment of one."""
         self._bus.publish(self._calls, function)
 
+    def take_params(self, params: Any) -> None:
+        """Hand over new parameters, to a strategy that has not started too."""
+        self._listen_to_calls()
+        self.call(partial(self.strategy.on_params, params))
+
     def listen(self, cache: Cache) -> None:
         """Subscribe the handlers that the class overrides and that are not subscribed yet."""
+        self._listen_to_calls()
         if not self._own:
             name = topics.escape(self.config.name)
-            self._own.append(self._subscribe(self._calls, _make_call))
             if self._overrides("on_order_event"):
                 pattern = f"order.*.{name}.*"
                 self._own.append(self._subscribe(pattern, self.strategy.on_order_event))
@@ -344,10 +362,15 @@ class _Hosted:
     def silence(self) -> None:
         """Hear nothing at all."""
         self.silence_market()
-        for subscription in self._own:
-            subscription.cancel()
-        self._own = []
+        for subscription in (*self._own, self._called):
+            if subscription is not None:
+                subscription.cancel()
+        self._own, self._called = [], None
         self.context.clear_timers()
+
+    def _listen_to_calls(self) -> None:
+        if self._called is None:
+            self._called = self._subscribe(self._calls, _make_call)
 
     def _market_handlers(self, cache: Cache) -> list[tuple[str, Callable[[Any], None]]]:
         strategy, found = self.strategy, []
@@ -407,4 +430,4 @@ def _structure_all(
 
 
 def _plain(amount: Decimal) -> str:
-    return f"{amount.normalize():f}" if amount else "0"
+    return f"{amount.normalize(ROUNDED):f}" if amount else "0"
