@@ -6,7 +6,6 @@ that embed it and for tests). Everything is composed in `assembly`; nothing here
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -48,6 +47,7 @@ from zq_daemon.model.instrument import Instrument
 from zq_daemon.ports.clock import NS_PER_S
 from zq_daemon.runtime.backoff import Backoff
 from zq_daemon.runtime.containment import leaves
+from zq_daemon.runtime.memory import settled_memory
 from zq_daemon.runtime.service import Cutter, Runnable, open_service
 from zq_daemon.runtime.signals import watch_signals
 from zq_daemon.telemetry.logging import set_level
@@ -56,9 +56,6 @@ from zq_daemon.venue.interface import VenueAdapter
 from zq_daemon.version import VERSION
 
 _log = structlog.get_logger("zq.daemon")
-
-_GC_THRESHOLDS = (10_000, 20, 1_000)
-"""A full collection of a warm daemon takes 0.1 s: made rare, since Trio makes next to no cycles."""
 
 
 class Daemon:
@@ -136,11 +133,14 @@ class Daemon:
             return
         set_level(new.log.level)
         self.config = new
+        deaf = self.made.strategies.deaf()
+        unheard = [number for number, one in enumerate(new.strategies) if one.name in deaf]
         # What needs a restart is measured from the start, not from the last reload.
-        self.needs_restart = diff_config(self._started_with, new).needs_restart
+        since_start = diff_config(self._started_with, new)
+        self.needs_restart = since_start.without(unheard).needs_restart
         (_log.warning if self.needs_restart else _log.info)(
             "configuration reloaded",
-            applied=list(differences.reloadable),
+            applied=list(differences.without(unheard).reloadable),
             needs_restart=list(self.needs_restart),
         )
 
@@ -227,10 +227,10 @@ async def _opened(daemon: Daemon) -> AsyncIterator[None]:
             _open_trading(daemon, parts),
         ):
             daemon.state, daemon.detail = "running", ""
-            _settle_memory()
             config = daemon.config
             _log.info("running", strategies=len(config.strategies), links=len(config.ws_endpoints))
-            yield
+            with settled_memory():
+                yield
             daemon.state = "stopping"
     if daemon.start_scope.cancelled_caught:
         raise StoppedDuringStartError(daemon.stop_reason)
@@ -371,13 +371,6 @@ def _source(config_path: Path | None) -> Source:
     return (
         Source(name="configuration") if config_path is None else read_document(config_path).source
     )
-
-
-def _settle_memory() -> None:
-    """What start-up made lives as long as the daemon: take it out of every later collection."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _failed(error: ZqError | ExceptionGroup[Exception]) -> ExitCode:

@@ -1,5 +1,6 @@
 """The ladder as a whole, on virtual time with streams in memory: what makes it stop, and how."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 from tests.harness.memory_network import MemoryNetwork
 from tests.harness.process import demo_config
 from zq_daemon.assembly import Ports
-from zq_daemon.config.load import parse_document, structure_config
+from zq_daemon.config.load import load_config, parse_document, structure_config
 from zq_daemon.config.schema import DaemonConfig, HyperliquidConfig, VenuesConfig
 from zq_daemon.control.summary import log_summary
 from zq_daemon.daemon import Daemon, open_daemon
@@ -249,6 +250,37 @@ async def test_the_summary_shows_prices_and_strategies(tmp_path: Path) -> None:
     assert float(bid) < float(ask)
     assert [line["name"] for line in strategies] == ["trend", "maker"]
     assert all("net_pnl" in line for line in strategies)
+
+
+async def test_a_faulted_strategys_parameters_are_not_told_as_applied(tmp_path: Path) -> None:
+    def fail(event: object) -> None:
+        raise SystemExit("out of my depth")
+
+    path, text = tmp_path / "config.toml", demo_config(_PORT)
+    path.write_text(text)
+    world = World(tmp_path)
+    config = evolve(load_config(path), state_dir=world.config.state_dir)
+    async with open_daemon(config, config_path=path, ports=world.ports) as daemon:
+        daemon.parts.bus.subscribe("system.tick", fail, owner="trend")
+        await trio.sleep(20)
+        path.write_text(
+            text.replace("fast = 2", "fast = 3").replace("interval_ms = 100", "interval_ms = 200")
+        )
+        with capture_logs() as logged:
+            daemon.reload()
+    reloaded = logged[-1]
+    assert reloaded["event"] == "configuration reloaded"
+    assert "tick_interval_ms" in reloaded["applied"]
+    assert "strategies[0].params.fast" not in reloaded["applied"]
+    assert "strategies[0].params.fast" in reloaded["needs_restart"]
+
+
+async def test_the_collector_is_as_it_was_when_the_daemon_has_ended(tmp_path: Path) -> None:
+    before = gc.get_threshold()
+    async with World(tmp_path).daemon():
+        assert gc.get_threshold() != before
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
 
 
 async def test_without_a_file_there_is_nothing_to_reload(tmp_path: Path) -> None:
