@@ -19,7 +19,6 @@ from zq_daemon.model.market import Side
 from zq_daemon.model.money import EXACT, ZERO
 from zq_daemon.strategy.base import Strategy
 
-
 _LONGEST_PAUSE = 64
 """Bars without an order at most, however often orders were refused."""
 
