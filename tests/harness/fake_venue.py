@@ -1,7 +1,7 @@
 """A venue behind the venue port for tests of the endpoint task: one JSON object a message.
 
 `{"trade": n}` is a trade, `{"book": n}` a snapshot, `{"report": n}` an order report, `{"pong": 1}`
-a pong, `{"reply": n}` an answer; anything else is a problem.
+a pong, `{"reply": n}` an answer, `{"new": word}` a trade with a notice; anything else is a problem.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class FakeSession:
                 return Received(pong=True)
             case {"reply": int(number)}:
                 return Received(replies=(Reply(post_id=number, body="ok"),))
+            case {"new": str(word)}:
+                return Received(market=(trade(0, ts_recv_ns),), notice=f"new word {word}")
             case {"subscribed": str(stream)}:
                 return Received(subscribed=(stream,))
         return Received(problem=f"unknown message {str(content)[:40]}")

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import trio
 import trio_websocket
+from structlog.testing import capture_logs
 
 from tests.harness.fake_venue import FakeVenue
 from tests.harness.memory_network import MemoryNetwork
@@ -293,6 +294,30 @@ async def test_bad_messages_are_counted_and_too_many_reset_the_link() -> None:
         nursery.cancel_scope.cancel()
     assert world.bad[:2] == ["not JSON", "unknown message {'what': 1}"]
     assert event.reason.startswith("too many bad messages, the last: not JSON")
+
+
+async def test_notices_are_counted_and_told_once_and_drop_no_link() -> None:
+    async def handler(connection: trio_websocket.WebSocketConnection) -> None:
+        await connection.get_message()
+        for number in range(100):
+            await connection.send_message(json.dumps({"new": "again"}))
+            await connection.send_message(json.dumps({"new": f"word {number}"}))
+        await _silent(connection)
+
+    world = World(handler, capacity=1_000)
+    world.too_many = True
+    with capture_logs() as logged:
+        async with world.listening() as nursery:
+            nursery.start_soon(world.endpoint.run)
+            await world.until_state(LinkState.UP)
+            await trio.sleep(60)
+            assert world.endpoint.state is LinkState.UP
+            status = world.endpoint.status()
+            nursery.cancel_scope.cancel()
+    assert (status["notices"], status["bad_messages"], world.bad) == (200, 0, [])
+    told = [line["notice"] for line in logged if "notice" in line]
+    assert told[:2] == ["new word again", "new word word 0"]
+    assert len(told) == len(set(told)) == 64
 
 
 async def test_a_feed_that_stays_blocked_is_reset() -> None:

@@ -284,7 +284,15 @@ def test_an_unknown_status_word_keeps_the_order_as_accepted_and_says_so():
     got = receive("orderUpdates", [update("teleported"), update("filled")])
     statuses = [report.status for report in got.reports]
     assert statuses == [OrderStatus.ACCEPTED, OrderStatus.FILLED]
-    assert "'teleported' is unknown" in got.problem
+    assert got.notice == "orderUpdates: status 'teleported' is unknown, read as accepted"
+    assert got.problem == ""
+
+
+def test_an_unknown_status_word_beside_a_broken_update_is_noticed_too():
+    got = receive("orderUpdates", [update("teleported"), {"order": 7}])
+    assert [report.status for report in got.reports] == [OrderStatus.ACCEPTED]
+    assert "'teleported' is unknown" in got.notice
+    assert got.problem.startswith("orderUpdates: ")
 
 
 @pytest.mark.parametrize("cloid", [None, "0x12", "0x" + "AB" * 16, "mine"])

@@ -27,6 +27,8 @@ from zq_daemon.venue.interface import Session, VenueAdapter
 
 _log = structlog.get_logger("zq.link")
 
+_MOST_TOLD = 64
+
 BadMessageSink = Callable[[str, str | bytes, str], bool]
 """Takes (endpoint, message, problem), keeps it, and says whether there were too many of late."""
 
@@ -83,6 +85,8 @@ class Endpoint:
         self._drop_reason = ""
         self._pong = trio.Event()
         self._subscribed: set[str] = set()
+        self._told: set[str] = set()
+        self._notices = 0
         self._since_ns = self._lost_ns = clock.monotonic_ns()
         self._next_attempt_ns = 0
         self.last_error = ""
@@ -145,6 +149,7 @@ class Endpoint:
             "next_attempt_s": _seconds(max(self._next_attempt_ns - now_ns, 0)) if waiting else None,
             "messages": self._messages,
             "bad_messages": self._bad,
+            "notices": self._notices,
             "streams": {name: name in self._subscribed for name in self.settings.streams},
         }
 
@@ -202,6 +207,8 @@ class Endpoint:
                 await self._reports.send(received.reports)
             if received.problem:
                 self._bad_message(message, received.problem)
+            if received.notice:
+                self._take_notice(received.notice)
 
     async def _deliver(self, events: Sequence[MarketEvent]) -> None:
         # Nearly always there is room: no deadline and no await is set up until there is none.
@@ -216,6 +223,13 @@ class Endpoint:
             await self._feed.put(events)
         if patience.cancelled_caught:
             raise LinkError(f"feed blocked for {limit_ms} ms: reset and resnapshot")
+
+    def _take_notice(self, notice: str) -> None:
+        """Each is told when it first comes, as long as there are not too many kinds."""
+        self._notices += 1
+        if notice not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(notice)
+            _log.warning("venue says something new", endpoint=self.settings.name, notice=notice)
 
     def _bad_message(self, message: str | bytes, problem: str) -> None:
         self._bad += 1

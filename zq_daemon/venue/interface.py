@@ -35,7 +35,9 @@ class Received:
     """All that one message from the venue meant.
 
     *subscribed* names streams the venue confirmed; *problem* says why the message (or a part of
-    it) was not understood: it is counted and kept, and everything else in here is still good.
+    it) was not understood: it is counted and kept, and everything else in here is still good. Too
+    many of them make a link be given up. *notice* says what is new to us in a message that was
+    understood, such as a word the venue did not use before: told and counted, and nothing follows.
     """
 
     market: Sequence[MarketEvent] = ()
@@ -44,6 +46,7 @@ class Received:
     subscribed: Sequence[str] = ()
     pong: bool = False
     problem: str = ""
+    notice: str = ""
 
 
 class Session(Protocol):

@@ -137,13 +137,7 @@ class HyperliquidSession:
         return Received(market=market, problem=_named("trades", problem))
 
     def _on_order_updates(self, message: wire.OrderUpdatesMessage, ts_recv_ns: int) -> Received:
-        reports, problem = _each(message.data, lambda wired: self._order(wired, ts_recv_ns))
-        unknown = [
-            update.status for update in message.data if not decode.order_status(update.status)[1]
-        ]
-        if unknown and not problem:
-            problem = f"status {unknown[0]!r} is unknown, read as accepted"
-        return Received(reports=reports, problem=_named("orderUpdates", problem))
+        return self._orders(message.data, "", ts_recv_ns)
 
     def _on_user_fills(self, message: wire.UserFillsMessage, ts_recv_ns: int) -> Received:
         return self._fills("userFills", message.data.fills, ts_recv_ns)
@@ -205,11 +199,8 @@ class HyperliquidSession:
                 )
                 return Received(market=trades, problem=_named("trades", problem))
             case "orderUpdates":
-                orders, problem = _each(
-                    _raw_list(envelope.data),
-                    lambda raw: self._order(_order_update(raw), ts_recv_ns),
-                )
-                return Received(reports=orders, problem=_named("orderUpdates", problem))
+                updates, problem = _each(_raw_list(envelope.data), _order_update)
+                return self._orders(updates, problem, ts_recv_ns)
             case "userFills":
                 return self._raw_fills("userFills", _raw_user_fills(envelope.data), ts_recv_ns)
             case "user":
@@ -233,6 +224,19 @@ class HyperliquidSession:
 
     def _trade(self, wired: wire.Trade, ts_recv_ns: int) -> MarketEvent:
         return decode.trade(wired, self._instrument(wired.coin), ts_recv_ns)
+
+    def _orders(
+        self, updates: Sequence[wire.OrderUpdate], problem: str, ts_recv_ns: int
+    ) -> Received:
+        """The reports of *updates*; *problem* is of those that could not even be decoded."""
+        reports, refused = _each(updates, lambda wired: self._order(wired, ts_recv_ns))
+        words = [each.status for each in updates if not decode.order_status(each.status)[1]]
+        notice = f"status {words[0]!r} is unknown, read as accepted" if words else ""
+        return Received(
+            reports=reports,
+            problem=_named("orderUpdates", problem or refused),
+            notice=_named("orderUpdates", notice),
+        )
 
     def _order(self, wired: wire.OrderUpdate, ts_recv_ns: int) -> Report:
         return decode.order_report(wired, self._owner(), ts_recv_ns)
