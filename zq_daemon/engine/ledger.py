@@ -37,7 +37,7 @@ from zq_daemon.model.event import (
 )
 from zq_daemon.model.fill import Fill
 from zq_daemon.model.ids import ClientOrderId, StrategyId, VenueOrderId
-from zq_daemon.model.order import Order, OrderStatus, Pending
+from zq_daemon.model.order import Order, OrderStatus, OrderType, Pending
 from zq_daemon.model.position import Position
 from zq_daemon.model.report import OrderReport, PositionReport
 from zq_daemon.ports.clock import Clock
@@ -240,7 +240,8 @@ def _log_event(name: str, event: OrderEvent, order: Order) -> None:
                 "side": order.side.value,
                 "type": order.order_type.value,
                 "quantity": str(order.quantity),
-                "price": str(order.price),
+                # A market order's is the worst that is accepted, far from what is expected.
+                "price" if order.order_type is OrderType.LIMIT else "worst_price": str(order.price),
             }
         case OrderFilled():
             details = _of_fill(event.fill)
