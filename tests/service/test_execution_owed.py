@@ -199,3 +199,14 @@ async def test_an_order_that_lives_after_all_is_covered_at_stop() -> None:
         rig.down.clear()
         result = await rig.engine.cancel_all(timeout_s=5)
         assert result.cancelled == (cloid,)
+
+
+async def test_an_order_replaced_after_its_old_id_ended_may_stay() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit()
+        await later(1)
+        rig.report(cloid, OrderStatus.EXPIRED)
+        rig.report(cloid, OrderStatus.ACCEPTED, venue_order_id=VenueOrderId("v2"))
+        await later(600)
+        assert rig.now(cloid).is_open
+        assert cancels(rig) == []

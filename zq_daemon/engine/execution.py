@@ -114,9 +114,7 @@ class ExecutionEngine:
         self._in_flight = InFlight()
         self._terms = TermsInFlight()
         self._ledger = OrderLedger(bus, cache, portfolio, clock)
-        self._positions = PositionCheck(
-            bus=bus, cache=cache, portfolio=portfolio, clock=clock, is_link_up=is_link_up
-        )
+        self._positions = PositionCheck(bus, cache, portfolio, clock, is_link_up)
         self._reports = ReportReader(
             bus=bus,
             cache=cache,
@@ -144,14 +142,9 @@ class ExecutionEngine:
             reports=self._reports,
             positions=self._positions,
         )
-        self._owed = OwedCancels(
-            cache=cache, clock=clock, is_link_up=is_link_up, request=self._request_cancel
-        )
+        self._owed = OwedCancels(cache, clock, is_link_up, self._request_cancel)
         self._ledger.on_change(self._settle)
-        bus.handle("order.submit", self._on_submit, owner=OWNER)
-        bus.handle("order.cancel", self._on_cancel, owner=OWNER)
-        bus.handle("order.modify", self._on_modify, owner=OWNER)
-        bus.handle("order.cancel_all", self._on_cancel_all, owner=OWNER)
+        self._take_commands(bus)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Journal and send what is queued; returns after `close`, when all of it has an outcome."""
@@ -222,6 +215,12 @@ class ExecutionEngine:
             "unknown_instruments": dict(self._reports.unknown_instruments()),
             "position_differences": dict(self._positions.told()),
         }
+
+    def _take_commands(self, bus: MessageBus) -> None:
+        bus.handle("order.submit", self._on_submit, owner=OWNER)
+        bus.handle("order.cancel", self._on_cancel, owner=OWNER)
+        bus.handle("order.modify", self._on_modify, owner=OWNER)
+        bus.handle("order.cancel_all", self._on_cancel_all, owner=OWNER)
 
     def _on_submit(self, command: SubmitOrder) -> None:
         asked = command.order
@@ -478,7 +477,8 @@ class ExecutionEngine:
         self._terms.settle(order)
         self._in_flight.settle(order)
         self._owed.settle(order)
-        if before.status in _CONCLUDED and not order.is_closed:
+        unseen = not before.venue_order_ids and not before.filled_quantity
+        if unseen and before.status in _CONCLUDED and not order.is_closed:
             self._revive(order)
         early = self._outcomes.early_cancels
         if order.client_order_id in early and (order.is_open or order.is_closed):

@@ -29,7 +29,6 @@ class OwedCancels:
 
     def __init__(
         self,
-        *,
         cache: Cache,
         clock: Clock,
         is_link_up: Callable[[AccountId], bool],

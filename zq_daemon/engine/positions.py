@@ -76,7 +76,6 @@ class PositionCheck:
 
     def __init__(
         self,
-        *,
         bus: MessageBus,
         cache: Cache,
         portfolio: Portfolio,
