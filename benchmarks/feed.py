@@ -6,7 +6,6 @@ bus, strategy host. The venue is another process.
 
 from __future__ import annotations
 
-import gc
 import re
 import socket
 import statistics
@@ -181,7 +180,6 @@ async def flat_out(settings: dict[str, int], count: int, books: int) -> float:
 @asynccontextmanager
 async def _open(settings: dict[str, int]) -> AsyncIterator[Setup]:
     """A sender and a daemon that is subscribed to it; *settings* are the link's."""
-    thresholds = gc.get_threshold()
     with patch.dict(vars(link), settings), tempfile.TemporaryDirectory() as folder:
         sender = await trio.lowlevel.open_process(SENDER, cwd=ROOT, stdin=PIPE, stdout=PIPE)
         try:
@@ -194,8 +192,6 @@ async def _open(settings: dict[str, int]) -> AsyncIterator[Setup]:
             sender.kill()
             with trio.CancelScope(shield=True):
                 await _reap(sender)
-            gc.unfreeze()
-            gc.set_threshold(*thresholds)
 
 
 async def _reap(sender: trio.Process) -> None:

@@ -76,6 +76,20 @@ async def test_a_lost_connection_is_a_link_error() -> None:
                 await link.receive()
 
 
+@pytest.mark.parametrize(
+    ("max_message_bytes", "length"),
+    [(1_024, 1_000), (1 << 16, 1_000), (1 << 20, 64), (4 << 20, 16), (1 << 30, 16)],
+)
+async def test_messages_that_wait_are_bounded_in_bytes_too(
+    max_message_bytes: int, length: int
+) -> None:
+    async with _serving(_echo) as network:
+        opened = open_link(network, URL, connect_timeout_s=5, max_message_bytes=max_message_bytes)
+        async with opened as link:
+            waiting = link._connection._recv_channel.statistics()
+    assert waiting.max_buffer_size == length
+
+
 async def test_nobody_listening_is_a_link_error() -> None:
     with pytest.raises(LinkError, match="venue:80"):
         async with open_test_link(MemoryNetwork(), URL):

@@ -22,6 +22,8 @@ from zq_daemon.ports.network import Network
 
 _RECEIVE_BYTES = 65_536
 _QUEUED_MESSAGES = 1_000
+_QUEUED_BYTES = 64 << 20
+_QUEUED_AT_LEAST = 16
 _CLOSE_TIMEOUT_S = 2.0
 _REFUSALS = frozenset({400, 401, 403, 404, 405, 410})
 """HTTP answers to an upgrade that no retry will change; 429 and 5xx pass with time."""
@@ -219,6 +221,12 @@ async def _say_goodbye(connection: trio_websocket.WebSocketConnection) -> None:
         await connection.aclose(1000)
 
 
+def _queue_length(max_message_bytes: int) -> int:
+    """How many messages may wait, so that the largest ones together stay within bounds."""
+    fitting = _QUEUED_BYTES // max_message_bytes
+    return min(_QUEUED_MESSAGES, max(_QUEUED_AT_LEAST, fitting))
+
+
 async def _shake_hands(
     reader: _ShieldedReader, stream: _WatchedStream, url: WsUrl, max_message_bytes: int
 ) -> trio_websocket.WebSocketConnection:
@@ -233,7 +241,7 @@ async def _shake_hands(
                 url.authority,
                 url.resource,
                 max_message_size=max_message_bytes,
-                message_queue_size=_QUEUED_MESSAGES,
+                message_queue_size=_queue_length(max_message_bytes),
                 receive_buffer_size=_RECEIVE_BYTES,
             )
             made.append(connection)
