@@ -359,6 +359,7 @@ async def _driven(venue: VenueUnderTest) -> list[str]:
         reconnect_healthy_ms=60_000,
         heartbeat_timeout_ms=5_000,
         feed_blocked_ms=1_000,
+        account_refresh_ms=60_000,
         max_message_bytes=1 << 20,
     )
     endpoint = Endpoint(
