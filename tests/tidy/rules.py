@@ -289,7 +289,7 @@ def unfinished_work(path: str, text: str) -> Iterator[str]:
 
 
 _FOREIGN = {
-    "a package index": r"index-url|/simple/|\bPIP_[A-Z_]*INDEX",
+    "a package index": r"index-url|/simple/|\bPIP_[A-Z_]*INDEX|find-links",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
     "an access token": r"\b(AKIA[0-9A-Z]{16}|gh[pousr]_\w{30,}|xox[abp]-\w{10,}|sk-[\w-]{30,})",
     "a path on one machine": r"(?<![\w.~-])/(home|root|work|Users)/\w",
