@@ -45,6 +45,8 @@ GROWTH = 1.02
 """How much larger the last quarter of the flapping may be than the second."""
 _CALM_S = 30.0
 _LOOKS = 10
+_WARM_S = 60
+"""A shorter flapping says nothing of the memory: caches and arenas still fill."""
 
 
 @frozen(kw_only=True)
@@ -86,7 +88,7 @@ async def soak(endpoints: int, seconds: float) -> list[Row]:
         *rows,
         *_unchanged("with all links up, before and after", calm, again, samples),
         *_unchanged("before the daemon and after it", before, after, []),
-        _memory([calm, *samples, again]),
+        _memory([calm, *samples, again], judged=seconds >= _WARM_S),
     ]
 
 
@@ -214,17 +216,17 @@ def _unchanged(when: str, first: Usage, last: Usage, between: Sequence[Usage]) -
         )
 
 
-def _memory(samples: Sequence[Usage]) -> Row:
+def _memory(samples: Sequence[Usage], *, judged: bool) -> Row:
     sizes = [each.memory for each in samples]
     quarter = max(len(sizes) // 4, 1)
     early = statistics.median(sizes[quarter : 2 * quarter] or sizes)
     late = statistics.median(sizes[-quarter:])
     return Row(
-        name="memory in the second quarter of it, and in the last",
+        name="memory without garbage in the second quarter, and in the last",
         figure=f"{size(early)}, {size(late)}",
         against=f"{size(sizes[0])} before, {size(max(sizes))} at most",
         limit=f"{(GROWTH - 1):.0%} more",
-        holds=late <= early * GROWTH,
+        holds=late <= early * GROWTH if judged else None,
     )
 
 

@@ -104,6 +104,7 @@ class Flapper:
 
     async def _rave(self, peer: Peer) -> None:
         await peer.upgrade()
+        await peer.send("rubbish")
         await peer.send_raw(self._random.randbytes(self._random.randrange(1, 2_000)))
 
     async def _send_data(self, peer: Peer) -> None:

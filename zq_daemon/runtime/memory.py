@@ -29,7 +29,7 @@ def settled_memory() -> Iterator[None]:
     was_frozen = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
-    gc.collect()  # of nothing: later full ones are due by what has come since, not by what is frozen
+    gc.collect()  # of nothing: later ones are due by what has come since, not by what is frozen
     gc.set_threshold(*_THRESHOLDS)
     try:
         yield
