@@ -104,7 +104,6 @@ class Flapper:
 
     async def _rave(self, peer: Peer) -> None:
         await peer.upgrade()
-        await peer.send("rubbish")
         await peer.send_raw(self._random.randbytes(self._random.randrange(1, 2_000)))
 
     async def _send_data(self, peer: Peer) -> None:
@@ -112,6 +111,7 @@ class Flapper:
         coin = peer.path[1:]
         for number in range(self._random.randrange(50)):
             await peer.send(_book(coin, number) if number % 5 else _trade(coin, number))
+        await peer.send("rubbish")
 
     async def _leave(self, peer: Peer) -> None:
         """With a close frame, by FIN, or by RST."""
