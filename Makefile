@@ -76,7 +76,8 @@ bench-peers: $(VENV)/.installed-dev
 	$(bin)/python -m benchmarks.peers
 
 soak: $(VENV)/.installed-dev
-	ZQ_SOAK=1 ZQ_SIM_SEEDS=$(SOAK_SEEDS) $(bin)/python -m pytest tests/sim tests/e2e
+	ZQ_SIM_SEEDS=$(SOAK_SEEDS) $(bin)/python -m pytest tests/sim tests/e2e
+	$(bin)/python -m benchmarks.soak
 
 sim: $(VENV)/.installed-dev
 	ZQ_SIM_SEEDS=$(SEEDS) $(bin)/python -m pytest tests/sim
