@@ -41,8 +41,12 @@ ENDPOINTS = 100
 SECONDS = 120
 SEED = 1
 ROOT = Path(__file__).resolve().parent.parent
-GROWTH = 1.02
-"""How much larger the last quarter of the flapping may be than the second."""
+GROWTH = 1.05
+"""How much larger the last quarter of the flapping may be than the second.
+
+The allocator's arenas go on filling: measured 1.3 MB (2.3 %) between these quarters after 14,000
+connections in two minutes and after 37,000 in five and a half. A leak would grow with their number.
+"""
 _CALM_S = 30.0
 _LOOKS = 10
 _WARM_S = 60
