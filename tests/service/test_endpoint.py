@@ -352,3 +352,19 @@ async def test_the_account_is_asked_for_again_and_again() -> None:
         assert world.endpoint.status()["state"] == "up"
         assert world.reports.statistics().current_buffer_used == 4
         nursery.cancel_scope.cancel()
+
+
+async def test_a_heartbeat_does_not_wait_for_a_link_that_is_lost() -> None:
+    world = World(_silent)
+    async with world.listening() as nursery:
+        nursery.start_soon(world.endpoint.run)
+        await world.until_state(LinkState.UP)
+        async with trio.open_nursery() as beating:
+            beating.start_soon(world.endpoint.check_alive)
+            await trio.testing.wait_all_tasks_blocked()
+            began = trio.current_time()
+            await world.network.partition("venue", 80)
+        assert trio.current_time() == began
+        event = await world.until_state(LinkState.BACKOFF)
+        assert "no pong" not in event.reason
+        nursery.cancel_scope.cancel()

@@ -265,6 +265,7 @@ class Endpoint:
             self._lost_ns = self._clock.monotonic_ns()
             self._held_ns = self._lost_ns - self._since_ns
         self._link = self._session = None
+        self._pong.set()  # a heartbeat waits for nobody any more
 
     async def _wait_out(self, reason: str) -> None:
         delay_ms = self._backoff.next_delay_ms()
