@@ -168,7 +168,7 @@ class Assembly:
         self.strategies.start()
         for endpoint in self.links.endpoints:
             if endpoint.state in _GONE:
-                self._halt_users(endpoint.settings.name, endpoint.state, endpoint.last_error)
+                self._halt_users(endpoint, endpoint.state, endpoint.last_error)
 
     def chores(self) -> list[Callable[[int], object]]:
         """What housekeeping does: time bars and staleness, timers, the daily loss."""
@@ -240,14 +240,13 @@ class Assembly:
             self.execution.on_link_up()
         if event.state in (LinkState.UP, LinkState.CONNECTING):
             return
-        instruments = self.links.instruments_of(event.endpoint)
-        self.data.on_link_lost(instruments)
+        endpoint = self.links.endpoint(event.endpoint)
+        self.data.on_link_lost(endpoint.instruments)
         if event.state in _GONE:
-            self._halt_users(event.endpoint, event.state, event.reason)
+            self._halt_users(endpoint, event.state, event.reason)
 
-    def _halt_users(self, name: str, state: LinkState, why: str) -> None:
-        (endpoint,) = (one for one in self.links.endpoints if one.settings.name == name)
-        reason = f"link {name} is {state.value}: {why}"
+    def _halt_users(self, endpoint: Endpoint, state: LinkState, why: str) -> None:
+        reason = f"link {endpoint.settings.name} is {state.value}: {why}"
         self.strategies.halt_for(None if endpoint.private else endpoint.instruments, reason)
 
     def _endpoint(self, config: WsEndpointConfig, number: int) -> Endpoint:

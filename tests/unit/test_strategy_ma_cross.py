@@ -14,7 +14,8 @@ from tests.service.strategy_rig import Rig, config
 from zq_daemon.model.bar import BarSpec
 from zq_daemon.model.market import Side
 from zq_daemon.model.order import OrderType
-from zq_daemon.strategy.ma_cross import MovingAverageCross, Pause, Window
+from zq_daemon.strategy.ma_cross import MovingAverageCross, Window
+from zq_daemon.strategy.pause import Pause
 
 PRICES = st.decimals("0.0001", "1000000", places=8)
 

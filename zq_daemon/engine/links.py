@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 
 from zq_daemon.model.event import LinkState
-from zq_daemon.model.ids import AccountId, InstrumentId
+from zq_daemon.model.ids import AccountId
 from zq_daemon.venue.endpoint import Endpoint
 
 
@@ -46,10 +46,9 @@ class LinkGroup:
             for one in self.endpoints
         )
 
-    def instruments_of(self, endpoint: str) -> tuple[InstrumentId, ...]:
-        """The instruments whose market data *endpoint* carries."""
-        found = (one for one in self.endpoints if one.settings.name == endpoint)
-        return tuple(iid for one in found for iid in one.instruments)
+    def endpoint(self, name: str) -> Endpoint:
+        """The endpoint called *name*."""
+        return next(one for one in self.endpoints if one.settings.name == name)
 
     async def _heartbeat(self) -> None:
         while True:

@@ -321,7 +321,7 @@ class _Hosted:
         self.started = False
         self.faults = 0
         self._bus = bus
-        self._calls = f"strategy.call.{topics.escape(config.name)}"
+        self._calls = topics.strategy_call(config.name)
         self._called: Subscription | None = None
         self._own: list[Subscription] = []
         self._market: list[Subscription] = []

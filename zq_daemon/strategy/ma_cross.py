@@ -18,9 +18,7 @@ from zq_daemon.model.ids import InstrumentId
 from zq_daemon.model.market import Side
 from zq_daemon.model.money import EXACT, ZERO
 from zq_daemon.strategy.base import Strategy
-
-_LONGEST_PAUSE = 64
-"""Bars without an order at most, however often orders were refused."""
+from zq_daemon.strategy.pause import Pause
 
 
 class MovingAverageCross(Strategy):
@@ -101,22 +99,6 @@ class MovingAverageCross(Strategy):
         side = Side.BUY if change > 0 else Side.SELL
         closes = bool(position) and abs(change) <= abs(position) and (change > 0) != (position > 0)
         self.context.submit_market(instrument_id, side, quantity, reduce_only=closes)
-
-
-class Pause:
-    """How many bars to let pass: twice as many after each refusal."""
-
-    def __init__(self) -> None:
-        self._length = self._left = 0
-
-    def begin(self) -> None:
-        """An order was refused."""
-        self._length = self._left = min(max(1, 2 * self._length), _LONGEST_PAUSE)
-
-    def passes(self) -> bool:
-        """Whether this bar is let pass."""
-        self._left -= 1
-        return self._left >= 0
 
 
 class Window:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from attrs import define, frozen
+from attrs import Factory, define, frozen
 
 from zq_daemon.model.event import (
     OrderAccepted,
@@ -26,10 +26,9 @@ from zq_daemon.model.instrument import Instrument, PriceRounding
 from zq_daemon.model.market import Side
 from zq_daemon.model.order import Order, Pending
 from zq_daemon.strategy.base import Strategy
+from zq_daemon.strategy.pause import Pause
 
 _BPS = Decimal(10_000)
-_LONGEST_PAUSE = 64
-"""Ticks a side waits at most after it was refused again and again."""
 
 
 class MarketMaker(Strategy):
@@ -82,12 +81,12 @@ class MarketMaker(Strategy):
         slot = self._slot_of(event)
         match event:
             case OrderPendingRejected(pending=Pending.MODIFY):
-                slot.refused()
+                slot.pause.begin()
                 slot.is_spent = True
             case OrderDenied() | OrderRejected() | OrderPendingRejected():
-                slot.refused()
+                slot.pause.begin()
             case OrderAccepted():
-                slot.length = 0
+                slot.pause.forget()
             case _:
                 pass
 
@@ -102,7 +101,7 @@ class MarketMaker(Strategy):
         self, instrument_id: InstrumentId, side: Side, best: tuple[Decimal, Decimal] | None
     ) -> None:
         slot = self._slots[instrument_id, side]
-        if slot.pauses():
+        if slot.pause.passes():
             return
         order = self._resting(slot)
         if best is None or (order is not None and slot.is_spent):
@@ -154,7 +153,7 @@ class MarketMaker(Strategy):
             for order in self.context.open_orders(instrument_id)
             if order.client_order_id not in quotes
         ]
-        if strays and not self._strays[instrument_id].pauses():
+        if strays and not self._strays[instrument_id].pause.passes():
             for order in strays:
                 self._withdraw(order)
 
@@ -177,17 +176,4 @@ class _Slot:
 
     order: ClientOrderId | None = None
     is_spent: bool = False
-    pause: int = 0
-    length: int = 0
-
-    def refused(self) -> None:
-        """Wait twice as long as the last time."""
-        self.length = min(max(2 * self.length, 1), _LONGEST_PAUSE)
-        self.pause = self.length
-
-    def pauses(self) -> bool:
-        """Whether this tick belongs to the pause."""
-        if not self.pause:
-            return False
-        self.pause -= 1
-        return True
+    pause: Pause = Factory(Pause)
