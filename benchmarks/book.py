@@ -1,8 +1,7 @@
-"""The order book, and what comes before it: from a message to a typed event to the best price."""
+"""The order book, from a typed event to the best price."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -12,7 +11,6 @@ from benchmarks.measure import Case, Scale, nanoseconds
 from benchmarks.report import Row, compared, duration
 from zq_daemon.core.book import OrderBook as OwnBook
 from zq_daemon.model.market import BookDelta, BookLevel, BookSnapshot, Levels
-from zq_daemon.venue.hyperliquid.session import HyperliquidSession
 
 LEVELS, DEEP = 20, 1_000
 
@@ -49,33 +47,13 @@ class NaiveBook:
 
 
 def run(scale: Scale) -> Iterator[Row]:
-    """Decoding, then a whole book, then changes of one as deep as venues with deltas keep."""
-    yield from _decoding(scale)
+    """A whole book, then changes of one as deep as venues with deltas keep."""
     best = "book.best_bid; book.best_ask"
     name = f"book: snapshot, {LEVELS} x {LEVELS}, and both best prices"
     yield _row(name, f"book.apply_snapshot(snapshot()); {best}", LEVELS, scale)
     for depth in (LEVELS, DEEP):
         name = f"book: two deltas of 3 levels at {depth:,} x {depth:,}, and both best prices"
         yield _row(name, f"book.apply_delta(delta); book.apply_delta(undo); {best}", depth, scale)
-
-
-def _decoding(scale: Scale) -> Iterator[Row]:
-    session = HyperliquidSession((f"trades:{values.COIN}", f"l2Book:{values.COIN}"), **_NOBODY)
-    messages = {
-        "a trade": values.trade_message(1),
-        f"a book, {LEVELS} x {LEVELS}": values.book_message(1),
-    }
-    for name, message in messages.items():
-        names = {"receive": session.receive, "message": message, "loads": json.loads}
-        taken = nanoseconds(
-            {"own": Case("receive(message, 0)", names), "json": Case("loads(message)", names)},
-            scale,
-        )
-        yield Row(
-            name=f"decode: {name}, {len(message):,} bytes, to a typed event",
-            figure=duration(taken["own"]),
-            against=compared("json.loads, untyped", taken["json"], taken["own"]),
-        )
 
 
 def _row(name: str, statement: str, depth: int, scale: Scale) -> Row:
@@ -104,7 +82,6 @@ def _row(name: str, statement: str, depth: int, scale: Scale) -> Row:
     )
 
 
-_NOBODY: dict[str, Any] = {"account_id": None, "address": None}
 _BIDS = [f"{105_055 - step}.0" for step in range(DEEP)]
 _ASKS = [f"{105_056 + step}.0" for step in range(DEEP)]
 _SIZES = [f"{step % 9 + 1}.03622" for step in range(DEEP)]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,11 +11,11 @@ from pathlib import Path
 from attrs import frozen
 
 from benchmarks.measure import Scale, cpu_share, resident_bytes
+from benchmarks.processes import exchange_process, free_port, python_process
 from benchmarks.report import Row, size
+from benchmarks.scratch import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 0.20
-_PATIENCE_S = 30
 _DEMO_PORT = "18473"
 _TRIO_ALONE = ("-c", "import sys, trio; print('running', file=sys.stderr, flush=True); input()")
 _MARKET_DATA_ONLY = """
@@ -52,11 +48,9 @@ def run(scale: Scale) -> Iterator[Row]:
 @contextmanager
 def market_data_only() -> Iterator[Path]:
     """The configuration of a daemon that listens to an exchange which runs meanwhile."""
-    port = _free_port()
-    exchange = ("-m", "zq_daemon", "exchange", "--port", str(port), "--seed", "1")
-    with tempfile.TemporaryDirectory() as folder, _process(exchange, "exchange open"):
+    with tempfile.TemporaryDirectory() as folder, exchange_process() as served:
         path = Path(folder) / "config.toml"
-        path.write_text(_MARKET_DATA_ONLY.format(port=port))
+        path.write_text(_MARKET_DATA_ONLY.format(port=served.port))
         yield path
 
 
@@ -67,7 +61,7 @@ def idle_daemon(config: Path, duration_s: float) -> Usage:
 
 def idle_process(arguments: Sequence[str], duration_s: float) -> Usage:
     """The same of any Python that says `running` on standard error."""
-    with _process(arguments, "running") as process:
+    with python_process(arguments, "running") as process:
         time.sleep(min(duration_s, 1))
         return Usage(cpu_share(process.pid, duration_s), resident_bytes(process.pid))
 
@@ -92,37 +86,5 @@ def _write_demo(folder: Path) -> Path:
     text = (ROOT / "config.toml.example").read_text()
     text = text.replace(f"#port = {_DEMO_PORT}", f"port = {_DEMO_PORT}")
     path = folder / "config.toml"
-    path.write_text(text.replace(_DEMO_PORT, str(_free_port())))
+    path.write_text(text.replace(_DEMO_PORT, str(free_port())))
     return path
-
-
-@contextmanager
-def _process(arguments: Sequence[str], ready: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process that has logged *ready*; ended by SIGTERM."""
-    command = [sys.executable, *arguments]
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log) as made,
-    ):
-        try:
-            _wait_for(made, log.fileno(), ready.encode())
-            yield made
-        finally:
-            made.send_signal(signal.SIGTERM)
-            made.wait(_PATIENCE_S)
-
-
-def _wait_for(process: subprocess.Popen[bytes], log: int, ready: bytes) -> None:
-    for _ in range(_PATIENCE_S * 20):
-        text = Path(f"/proc/self/fd/{log}").read_bytes()
-        if ready in text:
-            return
-        if process.poll() is not None:
-            raise RuntimeError(f"{process.args!r} ended with {process.returncode}: {text.decode()}")
-        time.sleep(0.05)
-    raise TimeoutError(f"{process.args!r} is not ready: {text.decode()}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

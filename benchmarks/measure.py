@@ -17,15 +17,25 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @frozen(kw_only=True)
 class Scale:
-    """How much is measured: rounds of *round_s* each; counts of messages, orders, seconds."""
+    """How much is measured: rounds of *round_s* each; counts of messages, orders, seconds.
+
+    Orders are paced for *paced_orders_s*, and there are *least_orders* of them at any pace. The
+    exchange is sent *exchange_orders* in all, and for *steady_s* orders at the same pace.
+    """
 
     rounds: int
     round_s: float
     flat_out_messages: int
     paced_s: float
-    decisions: int
+    paced_orders_s: float
+    least_orders: int
+    commit_s: float
+    journal_records: int
+    replay_records: int
     idle_s: float
     memory_messages: int
+    exchange_orders: int
+    steady_s: float
 
 
 FULL = Scale(
@@ -33,18 +43,30 @@ FULL = Scale(
     round_s=0.05,
     flat_out_messages=100_000,
     paced_s=10,
-    decisions=2_000,
+    paced_orders_s=3,
+    least_orders=100,
+    commit_s=1,
+    journal_records=100_000,
+    replay_records=1_000_000,
     idle_s=20,
     memory_messages=2_000_000,
+    exchange_orders=20_000,
+    steady_s=600,
 )
 QUICK = Scale(
     rounds=5,
     round_s=0.01,
     flat_out_messages=20_000,
     paced_s=2,
-    decisions=300,
+    paced_orders_s=1,
+    least_orders=30,
+    commit_s=0.3,
+    journal_records=20_000,
+    replay_records=100_000,
     idle_s=5,
     memory_messages=200_000,
+    exchange_orders=2_000,
+    steady_s=10,
 )
 
 

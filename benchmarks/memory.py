@@ -104,6 +104,9 @@ def _daemon_parts() -> tuple[HyperliquidSession, Dispatcher]:
         accounts={},
         mint=ClientOrderIds(1),
         add_bars=data.add_bars,
+        save=lambda _: None,
+        saved={},
+        has_room=lambda: True,
     )
     bars = ("1s", "100tick")
     use = f"{Follower.__module__}:Follower"

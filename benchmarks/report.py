@@ -49,7 +49,9 @@ def duration(ns: float) -> str:
         return f"{ns:.0f} ns"
     if ns < 1_000_000:
         return f"{ns / 1_000:.3g} µs"
-    return f"{ns / 1_000_000:.3g} ms"
+    if ns < 1_000_000_000:
+        return f"{ns / 1_000_000:.3g} ms"
+    return f"{ns / 1_000_000_000:.3g} s"
 
 
 def size(count: float) -> str:

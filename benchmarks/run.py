@@ -6,7 +6,23 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import book, bus, cache, feed, idle, memory, orders
+from benchmarks import (
+    book,
+    bus,
+    cache,
+    commit,
+    decode,
+    exchange,
+    feed,
+    idle,
+    journal,
+    loopback,
+    memory,
+    orders,
+    replay,
+    signing,
+    steady,
+)
 from benchmarks.measure import FULL, QUICK, Scale
 from benchmarks.report import HEADERS, Row, machine, print_table
 
@@ -14,10 +30,18 @@ BENCHMARKS: Mapping[str, Callable[[Scale], Iterator[Row]]] = {
     "bus": bus.run,
     "cache": cache.run,
     "book": book.run,
+    "decode": decode.run,
     "feed": feed.run,
     "orders": orders.run,
+    "signing": signing.run,
+    "loopback": loopback.run,
+    "exchange": exchange.run,
+    "commit": commit.run,
+    "journal": journal.run,
+    "replay": replay.run,
     "idle": idle.run,
     "memory": memory.run,
+    "steady": steady.run,
 }
 
 

@@ -15,25 +15,28 @@ if TYPE_CHECKING:
     from zq_daemon.config.schema import DaemonConfig
     from zq_daemon.core.book import OrderBook
     from zq_daemon.daemon import Daemon, open_daemon, run
-    from zq_daemon.model.bar import Bar, BarSpec
+    from zq_daemon.model.bar import Bar, BarSpec, Candle
     from zq_daemon.model.event import OrderEvent, Tick
     from zq_daemon.model.fill import Fill
     from zq_daemon.model.ids import ClientOrderId, InstrumentId
-    from zq_daemon.model.market import MarkPrice, Quote, Side, Trade
+    from zq_daemon.model.market import MarkPrice, MidPrice, Quote, Side, Trade
     from zq_daemon.model.order import Order, TimeInForce
     from zq_daemon.model.position import Position
     from zq_daemon.strategy.base import Strategy
-    from zq_daemon.strategy.context import StrategyContext
+    from zq_daemon.strategy.context import Bracket, StrategyContext
 
 __all__ = [
     "Bar",
     "BarSpec",
+    "Bracket",
+    "Candle",
     "ClientOrderId",
     "Daemon",
     "DaemonConfig",
     "Fill",
     "InstrumentId",
     "MarkPrice",
+    "MidPrice",
     "Order",
     "OrderBook",
     "OrderEvent",
@@ -57,15 +60,15 @@ _HOMES = {
     "config.schema": ("DaemonConfig",),
     "core.book": ("OrderBook",),
     "daemon": ("Daemon", "open_daemon", "run"),
-    "model.bar": ("Bar", "BarSpec"),
+    "model.bar": ("Bar", "BarSpec", "Candle"),
     "model.event": ("OrderEvent", "Tick"),
     "model.fill": ("Fill",),
     "model.ids": ("ClientOrderId", "InstrumentId"),
-    "model.market": ("MarkPrice", "Quote", "Side", "Trade"),
+    "model.market": ("MarkPrice", "MidPrice", "Quote", "Side", "Trade"),
     "model.order": ("Order", "TimeInForce"),
     "model.position": ("Position",),
     "strategy.base": ("Strategy",),
-    "strategy.context": ("StrategyContext",),
+    "strategy.context": ("Bracket", "StrategyContext"),
 }
 
 

@@ -6,48 +6,67 @@ opens its parts in order; `control` looks into it. Nothing else imports this mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 import trio
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
-from zq_daemon.config.schema import DaemonConfig, WsEndpointConfig
-from zq_daemon.config.secrets import read_secret
+from zq_daemon.config.schema import DaemonConfig, HyperliquidConfig, WsEndpointConfig
+from zq_daemon.config.secrets import Secret, read_secret
 from zq_daemon.config.source import Source
 from zq_daemon.core import topics
 from zq_daemon.core.bus import Fault, MessageBus
-from zq_daemon.core.cache import Cache
-from zq_daemon.core.portfolio import Portfolio
 from zq_daemon.core.risk import RiskEngine
 from zq_daemon.engine import execution
 from zq_daemon.engine.bad_messages import BadMessages
 from zq_daemon.engine.client_order_ids import ClientOrderIds
 from zq_daemon.engine.clockwork import TickTask
+from zq_daemon.engine.credential_watch import CredentialWatch
 from zq_daemon.engine.data import DataEngine
+from zq_daemon.engine.day_keeper import DayKeeper
+from zq_daemon.engine.dead_mans_switch import DeadMansSwitch
 from zq_daemon.engine.dispatch import Dispatcher, FeedEvent, conflation_key
-from zq_daemon.engine.execution import ExecutionEngine
+from zq_daemon.engine.execution import ExecutionEngine, ExecutionSettings
+from zq_daemon.engine.leverage import Leverage, set_leverage
 from zq_daemon.engine.links import LinkGroup
-from zq_daemon.errors import ConfigError, CredentialError, InvariantError
+from zq_daemon.engine.restore import Restored
+from zq_daemon.errors import (
+    ConfigError,
+    CredentialError,
+    InvariantError,
+    UnresolvedOrdersError,
+)
 from zq_daemon.journal.journal import Journal
+from zq_daemon.journal.record import RunEnded, RunStarted
+from zq_daemon.journal.state import JournalState
 from zq_daemon.model.command import CancelAllOrders
-from zq_daemon.model.event import LinkChanged, LinkState, TradingState, TradingStateChanged
+from zq_daemon.model.event import (
+    LinkChanged,
+    LinkState,
+    Probe,
+    TradingState,
+    TradingStateChanged,
+)
 from zq_daemon.model.ids import AccountId, InstrumentId
 from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.report import Report
-from zq_daemon.ports.clock import Clock, SystemClock
+from zq_daemon.ports.clock import NS_PER_MS, Clock, SystemClock
 from zq_daemon.ports.disk import Disk, SystemDisk
 from zq_daemon.ports.network import Network, SystemNetwork
+from zq_daemon.ports.notify import Notify, no_notify
 from zq_daemon.ports.rng import Rng, system_rng
+from zq_daemon.ports.sqlite import Databases, SystemDatabases
 from zq_daemon.runtime.backoff import Backoff
 from zq_daemon.runtime.feed_queue import FeedQueue
 from zq_daemon.strategy.host import StrategyHost
-from zq_daemon.venue.endpoint import Endpoint, EndpointSettings
+from zq_daemon.venue.endpoint import Endpoint, EndpointSettings, spread
 from zq_daemon.venue.hyperliquid.adapter import HyperliquidAdapter
 from zq_daemon.venue.hyperliquid.session import Stream
 from zq_daemon.venue.hyperliquid.sign import AgentKey
-from zq_daemon.venue.interface import VenueAdapter
+from zq_daemon.venue.interface import Credentials, OrderEntry, VenueAdapter
+from zq_daemon.version import VERSION
 
 _log = structlog.get_logger("zq.daemon")
 
@@ -60,18 +79,26 @@ _OWN_PARTS = frozenset({_DAEMON, execution.OWNER})
 
 @frozen(kw_only=True)
 class Ports:
-    """Everything the daemon touches of the outside world."""
+    """What the daemon touches of the outside world; without *databases* it keeps no history."""
 
     clock: Clock
     rng: Rng
     network: Network
     disk: Disk
+    notify: Notify = Factory(no_notify)
+    databases: Databases | None = None
 
 
 def system_ports(config: DaemonConfig) -> Ports:
     """The real world; files live below the configured state folder."""
-    disk = SystemDisk(Path(config.state_dir))
-    return Ports(clock=SystemClock(), rng=system_rng(), network=SystemNetwork(), disk=disk)
+    folder = Path(config.state_dir)
+    return Ports(
+        clock=SystemClock(),
+        rng=system_rng(),
+        network=SystemNetwork(),
+        disk=SystemDisk(folder),
+        databases=SystemDatabases(folder),
+    )
 
 
 class Assembly:
@@ -87,8 +114,15 @@ class Assembly:
         journal: Journal,
         run_id: int,
         source: Source,
+        damages: int = 0,
+        credentials: Credentials | None = None,
     ) -> None:
         """*instruments* are the venue's; *run_id* (64 bits) begins this run's client order ids.
+
+        Cache and portfolio are those of the journal's state, and go on from it: what the journal
+        alone settles is settled here (`restored`). *damages* of the journal were accepted so far.
+
+        *credentials*: what the venue said of who signs for the account.
 
         *source* locates what is wrong with strategy parameters in the configuration file. Raises
         ConfigError and StrategyError.
@@ -100,12 +134,17 @@ class Assembly:
         self.run_id = run_id
         self._fatal: Fault | None = None
         self._failed = trio.Event()
+        self._reported = trio.Event()
+        self._passed = trio.Event()
+        self._probes = 0
         self.bus = MessageBus(self._on_fault, queue_limit=limits.bus_queue)
-        self.cache = Cache(closed_orders=limits.closed_orders)
+        self.journal = journal
+        self.cache, self.portfolio = journal.state.cache, journal.state.portfolio
         for instrument in instruments:
             self.cache.add_instrument(instrument)
-        self.portfolio = Portfolio(marks=self.cache.mid_or_mark, instruments=self.cache.instrument)
+        self._check_leverage()
         self.risk = RiskEngine(self.cache, self.portfolio, config.risk)
+        self.day = DayKeeper(journal, self.risk, self.accounts)
         self.data = DataEngine(self.bus, self.cache, ports.clock, config.staleness)
         self.bad_messages = BadMessages(limits.bad_messages, limits.bad_message_bytes)
         self.feed = FeedQueue[FeedEvent](limits.feed_queue, conflation_key)
@@ -114,25 +153,23 @@ class Assembly:
         self.reports_in, self.reports = trio.open_memory_channel[Sequence[Report]](
             limits.report_queue
         )
+        self.credentials = CredentialWatch(
+            adapter.check_credentials,
+            self.bus,
+            ports.clock,
+            known=credentials,
+            warning_days=config.venues.hyperliquid.agent_warning_days,
+        )
+        self.switch = self._dead_mans_switch()
         self.ticks = TickTask(config.tick_interval_ms, self.feed, ports.clock)
-        self.links = LinkGroup(
-            [self._endpoint(each, number) for number, each in enumerate(config.ws_endpoints)],
-            config.heartbeat_interval_ms,
-        )
+        self.links = LinkGroup(self._endpoints(config), config.heartbeat_interval_ms)
         self.execution = self._execution(journal)
-        account = adapter.account_id
-        self.strategies = StrategyHost(
-            bus=self.bus,
-            cache=self.cache,
-            portfolio=self.portfolio,
-            clock=ports.clock,
-            accounts={} if account is None else {adapter.venue: account},
-            mint=ClientOrderIds(run_id),
-            add_bars=self.data.add_bars,
-        )
+        self.restored = self._begin_run(damages)
+        self.strategies = self._strategy_host(journal)
         self.strategies.load(config.strategies, source)
         self._expect_streams()
         self.bus.subscribe("system.link.*", self._on_link, owner=_DAEMON)
+        self.bus.subscribe(topics.PROBE, self._on_probe, owner=_DAEMON)
         self.bus.handle("trading.kill", self.kill, owner=_DAEMON)
 
     @property
@@ -153,8 +190,22 @@ class Assembly:
         """Hand reports to the execution engine until the channel is closed and drained."""
         task_status.started()
         async for reports in self.reports:
+            await self.journal.room()
             for report in reports:
                 self.execution.on_report(report)
+            self._reported.set()
+            self._reported = trio.Event()
+
+    async def prove_turn(self) -> None:
+        """Return when the trading loop has turned: what was put into its queues came out again."""
+        self._probes += 1
+        passed = self._passed = trio.Event()
+        now_ns = self.ports.clock.now_ns()
+        await self.feed.put([Probe(number=self._probes, ts_event_ns=now_ns)])
+        await passed.wait()
+        reported = self._reported
+        await self.reports_in.send(())
+        await reported.wait()
 
     async def watch_faults(self) -> None:
         """Raise InvariantError as soon as a part of the daemon itself has failed."""
@@ -170,9 +221,22 @@ class Assembly:
             if endpoint.state in _GONE:
                 self._halt_users(endpoint, endpoint.state, endpoint.last_error)
 
+    async def set_leverage(self) -> None:
+        """Have the venue use the configured leverage; what it does not is told."""
+        config, entry = self.config.venues.hyperliquid, self.adapter.order_entry
+        if entry is not None:
+            wanted = [
+                Leverage(instrument_id=iid, times=times, is_cross=iid not in config.isolated)
+                for iid, times in _leverages(config)
+            ]
+            with trio.move_on_after(self.config.start_timeout_ms / 1000) as scope:
+                await set_leverage(entry, wanted)
+            if scope.cancelled_caught:
+                _log.error("leverage not set: the venue did not answer in start_timeout_ms")
+
     def chores(self) -> list[Callable[[int], object]]:
         """What housekeeping does: time bars and staleness, timers, the daily loss."""
-        return [self.data.on_clock, self.strategies.on_clock, self._watch_losses]
+        return [self.data.on_clock, self.strategies.on_clock, self._watch_losses, self.day.keep]
 
     def reload(self, config: DaemonConfig, source: Source) -> None:
         """Take over what a running daemon can: strategy parameters, risk limits, the tick.
@@ -187,29 +251,168 @@ class Assembly:
         self.ticks.set_interval(config.tick_interval_ms)
         self.config = config
 
+    @property
+    def _trading(self) -> Mapping[AccountId, OrderEntry]:
+        account, entry = self.adapter.account_id, self.adapter.order_entry
+        return {} if account is None or entry is None else {account: entry}
+
+    def _dead_mans_switch(self) -> DeadMansSwitch | None:
+        after_ms = self.config.venues.hyperliquid.dead_mans_switch_ms
+        if after_ms is None:
+            return None
+        return DeadMansSwitch(
+            bus=self.bus,
+            clock=self.ports.clock,
+            entries=self._trading,
+            after_ns=after_ms * NS_PER_MS,
+        )
+
     def _execution(self, journal: Journal) -> ExecutionEngine:
-        adapter, account, entry = self.adapter, self.adapter.account_id, self.adapter.order_entry
-        trading = {} if account is None or entry is None else {account: entry}
+        adapter, account, trading = self.adapter, self.adapter.account_id, self._trading
         return ExecutionEngine(
             bus=self.bus,
-            cache=self.cache,
-            portfolio=self.portfolio,
             risk=self.risk,
             journal=journal,
             clock=self.ports.clock,
             entries=trading,
             queries={} if account is None else {account: adapter},
             slippage_bps=dict.fromkeys(trading, adapter.market_slippage_bps),
-            limits=self.config.limits,
+            settings=ExecutionSettings(
+                submit_queue=self.config.limits.submit_queue,
+                external_orders=self.config.external_orders,
+                not_found_span_ns=self.config.not_found_span_ms * NS_PER_MS,
+                fills_interval_ns=self.config.reconcile_fills_interval_ms * NS_PER_MS,
+                position_tolerance=self.config.position_tolerance,
+                on_position_difference=self.config.on_position_difference,
+                link_silence_ns=NS_PER_MS
+                * (self.config.heartbeat_interval_ms + self.config.heartbeat_timeout_ms),
+            ),
             run_id=self.run_id,
             is_stale=self.data.is_stale,
             is_link_up=self.links.is_order_link_up,
         )
 
+    def _strategy_host(self, journal: Journal) -> StrategyHost:
+        account = self.adapter.account_id
+        return StrategyHost(
+            bus=self.bus,
+            cache=self.cache,
+            portfolio=self.portfolio,
+            clock=self.ports.clock,
+            accounts={} if account is None else {self.adapter.venue: account},
+            mint=ClientOrderIds(self.run_id),
+            add_bars=self.data.add_bars,
+            save=journal.write,
+            has_room=lambda: journal.has_room,
+            saved=journal.state.saved,
+        )
+
+    def _begin_run(self, damages: int) -> Restored:
+        """Go on from the journal, if that is possible, and say in it that a new run begins.
+
+        What was lost with newly accepted damage may have been a halt: an operator looks first.
+        """
+        runs = self.journal.state.runs
+        is_news = damages > (runs[-1].damages if runs else 0)
+        self._check_venue()
+        restored = self.execution.restore()
+        self._check_resolvable()
+        self._go_on(self.journal.state)
+        self.journal.write(
+            RunStarted(
+                run_id=self.run_id,
+                version=VERSION,
+                venue=self._venue_identity(),
+                accounts=self.accounts,
+                embedded=self.config.exchange.enabled,
+                ended=self.journal.state.ended_accounts(),
+                damages=damages,
+                ts_event_ns=self.ports.clock.now_ns(),
+            )
+        )
+        self.day.write(self.ports.clock.now_ns())  # every fill from here on counts
+        if is_news and self.risk.kill("damage of the journal was accepted"):
+            self._tell_trading_state()
+        return restored
+
+    def _venue_identity(self) -> str:
+        """Which venue and where: what the journal knows of one is not true of another."""
+        if self.config.exchange.enabled:
+            return "embedded"
+        settings = self.config.venues.hyperliquid
+        return f"hyperliquid {settings.api_url or settings.network}"
+
+    def _check_venue(self) -> None:
+        """Refuse a journal of another venue: its orders, fills and positions are not there."""
+        runs = self.journal.state.runs
+        if runs and runs[-1].venue != self._venue_identity():
+            raise ConfigError(
+                f"the journal in {self.config.state_dir} is of {runs[-1].venue!r}, and this "
+                f"configuration is for {self._venue_identity()!r}: give each a state_dir of its own"
+            )
+
+    def _check_leverage(self) -> None:
+        for iid, times in _leverages(self.config.venues.hyperliquid):
+            instrument = self.cache.instrument(iid)
+            most = 0 if instrument is None else instrument.max_leverage
+            if times > most:
+                reason = f"at most {most}" if most else "the venue has none of that name"
+                raise ConfigError(f"venues.hyperliquid.leverage {iid} = {times}: {reason}")
+
+    def _check_resolvable(self) -> None:
+        """Refuse to trade beside orders of former runs that nobody would look after."""
+        live = self.cache.orders_live()
+        strange = sorted({order.account_id for order in live} - set(self.accounts))
+        if strange:
+            raise UnresolvedOrdersError(
+                f"the journal has live orders of {', '.join(strange)}, which this configuration "
+                "does not trade for: start once with that account, and on_start = 'cancel', "
+                "or use another state_dir"
+            )
+        if live and not self.config.enable_recovery:
+            raise UnresolvedOrdersError(
+                f"{len(live)} orders of former runs have no known end "
+                f"({next(iter(live)).client_order_id}, …: zq-daemon journal verify lists them) and "
+                "enable_recovery = false: set it to true to have the venue asked about them "
+                "(on_start = 'cancel' also cancels them)"
+            )
+
+    def _on_probe(self, probe: Probe) -> None:
+        if probe.number == self._probes:
+            self._passed.set()
+
+    def _go_on(self, state: JournalState) -> None:
+        """A halt, the day's loss and what was accepted of it outlive a restart."""
+        self.day.resume(self.ports.clock.now_ns())
+        before = state.trading
+        if before is not None and self.risk.restore(before.state, before.reason):
+            _log.warning(
+                "trading state as before the restart",
+                state=before.state.value,
+                reason=before.reason,
+                hint="zq-daemon activate",
+            )
+
+    def end_run(self, *, cancelled: int, left: int, unverified: int) -> None:
+        """All is done: the last record of the run."""
+        now_ns = self.ports.clock.now_ns()
+        self.day.write(now_ns)
+        self.journal.write(
+            RunEnded(
+                run_id=self.run_id,
+                cancelled=cancelled,
+                left=left,
+                unverified=unverified,
+                ts_event_ns=now_ns,
+            )
+        )
+
     def _expect_streams(self) -> None:
         for endpoint in self.links.endpoints:
-            for kind, instrument in endpoint.coverage:
-                self.data.expect(instrument, kind)
+            limits = endpoint.settings.stale_ms
+            for stream in endpoint.settings.streams:
+                for kind, instrument in self.adapter.coverage((stream,)):
+                    self.data.expect(instrument, kind, limits.get(stream))
 
     def kill(self, reason: str) -> None:
         """The kill switch: nothing may be sent any more, and what is open is cancelled."""
@@ -218,11 +421,12 @@ class Assembly:
 
     def activate(self, reason: str) -> None:
         """An operator lets trading go on after a halt, and accepts the loss that caused it."""
+        self.risk.measure(self.ports.clock.now_ns(), self.accounts)
         if self.risk.set_state(TradingState.ACTIVE, reason):
             self._tell_trading_state()
 
     def _watch_losses(self, now_ns: int) -> None:
-        if self.risk.on_pnl(now_ns):
+        if self.risk.on_pnl(now_ns, self.accounts):
             self._tell_trading_state()
 
     def _tell_trading_state(self) -> None:
@@ -230,17 +434,22 @@ class Assembly:
         _log.warning("trading state changed", state=state.value, reason=reason)
         now_ns = self.ports.clock.now_ns()
         change = TradingStateChanged(state=state, reason=reason, ts_event_ns=now_ns)
+        self.journal.write(change)
+        self.day.write(now_ns)
         self.bus.publish(topics.TRADING_STATE, change)
         if state is TradingState.HALTED:
             self.bus.send("order.cancel_all", CancelAllOrders())
 
     def _on_link(self, event: LinkChanged) -> None:
         """A lost link makes its instruments stale; one that stays lost halts who depends on it."""
-        if event.state is LinkState.UP and event.private:
-            self.execution.on_link_up()
+        endpoint = self.links.endpoint(event.endpoint)
+        account_id = endpoint.adapter.account_id if event.private else None
+        if event.state is LinkState.UP and account_id is not None:
+            self.execution.on_link_up(account_id)
         if event.state in (LinkState.UP, LinkState.CONNECTING):
             return
-        endpoint = self.links.endpoint(event.endpoint)
+        if account_id is not None:
+            self.execution.on_link_lost(account_id)
         self.data.on_link_lost(endpoint.instruments)
         if event.state in _GONE:
             self._halt_users(endpoint, event.state, event.reason)
@@ -249,22 +458,45 @@ class Assembly:
         reason = f"link {endpoint.settings.name} is {state.value}: {why}"
         self.strategies.halt_for(None if endpoint.private else endpoint.instruments, reason)
 
-    def _endpoint(self, config: WsEndpointConfig, number: int) -> Endpoint:
-        daemon, limits = self.config, self.config.limits
+    def _endpoints(self, config: DaemonConfig) -> list[Endpoint]:
+        """One for each connection: an endpoint of many streams has several."""
+        made = [
+            self._endpoint(each, name, streams)
+            for number, each in enumerate(config.ws_endpoints)
+            for name, streams in self._connections(each, number)
+        ]
+        names = [endpoint.settings.name for endpoint in made]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"ws_endpoints: two connections are called {name!r}: rename one")
+        return made
+
+    def _connections(
+        self, config: WsEndpointConfig, number: int
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Names and streams of an endpoint's connections: `market`, `market-2`, …"""
         try:
             self.adapter.session(config.streams)
         except ValueError as error:
             raise ConfigError(f"ws_endpoints[{number}].streams: {error}") from None
+        name = config.name or f"{config.venue}-{number}"
+        parts = spread(config.streams, config.max_streams, self.adapter.is_private)
+        for place, streams in enumerate(parts, 1):
+            yield (name if place == 1 else f"{name}-{place}"), streams
+
+    def _endpoint(self, config: WsEndpointConfig, name: str, streams: tuple[str, ...]) -> Endpoint:
+        daemon, limits = self.config, self.config.limits
         settings = EndpointSettings(
-            name=config.name or f"{config.venue}-{number}",
+            name=name,
             url=config.url,
-            streams=config.streams,
+            streams=streams,
+            stale_ms=config.stale_ms,
             auto_reconnect=daemon.auto_reconnect,
             connect_timeout_ms=daemon.connect_timeout_ms,
             reconnect_healthy_ms=daemon.reconnect_healthy_ms,
             heartbeat_timeout_ms=daemon.heartbeat_timeout_ms,
             feed_blocked_ms=limits.feed_blocked_ms,
-            account_refresh_ms=daemon.account_refresh_ms,
+            reconcile_interval_ms=daemon.reconcile_interval_ms,
             max_message_bytes=limits.max_message_bytes,
         )
         return Endpoint(
@@ -302,6 +534,10 @@ class Signer:
     account: str | None
 
 
+def _leverages(config: HyperliquidConfig) -> Iterator[tuple[InstrumentId, int]]:
+    return ((InstrumentId(name), times) for name, times in config.leverage.items())
+
+
 def find_signer(config: DaemonConfig, rng: Rng) -> Signer:
     """The agent key from where keys live; on the embedded exchange one is made for this run.
 
@@ -311,8 +547,8 @@ def find_signer(config: DaemonConfig, rng: Rng) -> Signer:
     key_file = None if settings.key_file is None else Path(settings.key_file)
     secret = read_secret(settings.key_credential, key_file)
     if secret is not None:
-        key = AgentKey.from_text(secret.reveal())
-        return Signer(key=key, account=settings.account)
+        where = f"secret {key_file or settings.key_credential}"
+        return Signer(key=_agent_key(secret, where), account=settings.account)
     if config.exchange.enabled:
         key = AgentKey(rng.randbytes(32))
         return Signer(key=key, account=settings.account or key.address)
@@ -325,6 +561,13 @@ def find_signer(config: DaemonConfig, rng: Rng) -> Signer:
     return Signer(key=None, account=settings.account)
 
 
+def _agent_key(secret: Secret, where: str) -> AgentKey:
+    try:
+        return AgentKey.from_text(secret.reveal())
+    except CredentialError as error:
+        raise CredentialError(f"{where}: {error}") from None
+
+
 def is_private(endpoint: WsEndpointConfig) -> bool:
     """Whether the endpoint carries reports and order entry."""
     return any(Stream.parse(stream).private for stream in endpoint.streams)
@@ -333,4 +576,4 @@ def is_private(endpoint: WsEndpointConfig) -> bool:
 def open_adapter(config: DaemonConfig, ports: Ports, signer: Signer) -> VenueAdapter:
     """The venue's adapter for *signer*."""
     settings = evolve(config.venues.hyperliquid, account=signer.account)
-    return HyperliquidAdapter(settings, ports.network, ports.clock, signer.key)
+    return HyperliquidAdapter(settings, ports.network, ports.clock, signer.key, ports.rng)

@@ -24,6 +24,10 @@ class LinkError(ZqError):
     """A network connection could not be made, was lost, or broke its protocol: retry later."""
 
 
+class NeverSentError(LinkError):
+    """No connection, or none in time: not a byte of the request left, so that it had no effect."""
+
+
 class LinkRefused(ZqError):
     """The far side refused us for good (authentication, bad request): retrying is useless."""
 
@@ -44,8 +48,32 @@ class StrategyError(ZqError):
     """A strategy cannot be loaded or started; the message names it and says why."""
 
 
+class LogError(ZqError):
+    """A framed log cannot be opened, read or written; the message names the folder and why."""
+
+
+class LogInUseError(LogError):
+    """Another process, or another part of this one, writes to the log; the message names it."""
+
+
+class LogVersionError(LogError):
+    """The log was written in a newer format; nothing was changed."""
+
+
 class JournalError(ZqError):
     """The journal cannot be read or written: the daemon must not trade."""
+
+
+class JournalUnavailableError(JournalError):
+    """There is no journal yet, or another process holds the lock that the command needs."""
+
+
+class JournalDamagedError(JournalError):
+    """What the journal's files hold cannot be trusted: it says why, and what an operator can do."""
+
+
+class UnresolvedOrdersError(ZqError):
+    """Orders of former runs have no known end, and this start may not or cannot find it out."""
 
 
 class ControlError(ZqError):

@@ -12,9 +12,14 @@ from zq_daemon.errors import (
     ConfigError,
     ControlError,
     CredentialError,
+    JournalDamagedError,
+    JournalUnavailableError,
     LinkError,
     LinkRefused,
+    LogInUseError,
+    LogVersionError,
     StrategyError,
+    UnresolvedOrdersError,
     ZqError,
 )
 
@@ -26,6 +31,8 @@ class ExitCode(IntEnum):
     FAULT = 1
     USAGE = 2
     UNVERIFIED = 3
+    ATTENTION = 4
+    DATA = 65
     UNAVAILABLE = 69
     SOFTWARE = 70
     CREDENTIALS = 77
@@ -34,8 +41,12 @@ class ExitCode(IntEnum):
 
 _CODES: tuple[tuple[type[ZqError] | tuple[type[ZqError], ...], ExitCode], ...] = (
     (CredentialError, ExitCode.CREDENTIALS),
-    ((ConfigError, StrategyError), ExitCode.CONFIG),
-    ((LinkError, LinkRefused, ControlError), ExitCode.UNAVAILABLE),
+    ((ConfigError, StrategyError, UnresolvedOrdersError), ExitCode.CONFIG),
+    ((JournalDamagedError, LogVersionError), ExitCode.DATA),
+    (
+        (LinkError, LinkRefused, ControlError, LogInUseError, JournalUnavailableError),
+        ExitCode.UNAVAILABLE,
+    ),
 )
 
 

@@ -13,7 +13,8 @@ import trio
 import trio.testing
 import trio_websocket
 
-from tests.service.exchange_rig import Client, http
+from tests.service.exchange_rig import connected_over_tcp as client
+from tests.service.exchange_rig import http
 from tests.unit.exchange_rig import Rig, wire_order
 from zq_daemon.ports.clock import SystemClock
 from zq_daemon.venue.exchange.exchange import Exchange
@@ -31,19 +32,6 @@ async def listening(exchange: Exchange, **options: Any) -> AsyncIterator[int]:
         await nursery.start(partial(run_market, exchange, SystemClock()))
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def client(port: int) -> AsyncIterator[Client]:
-    # Not open_websocket: it leaves the socket open when the server breaks off.
-    async with (
-        await trio.open_tcp_stream("127.0.0.1", port) as stream,
-        trio.open_nursery() as nursery,
-    ):
-        websocket = await trio_websocket.wrap_client_stream(nursery, stream, "exchange", "/ws")
-        assert (await websocket.get_message()).startswith("Websocket connection")
-        yield Client(websocket)
-        await websocket.aclose()
 
 
 async def ask(port: int) -> bytes:

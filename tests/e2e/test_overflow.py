@@ -30,8 +30,9 @@ from zq_daemon.ports.rng import seeded_rng
 from zq_daemon.runtime.backoff import Backoff
 from zq_daemon.runtime.feed_queue import FeedQueue
 from zq_daemon.venue.endpoint import Endpoint, EndpointSettings
-from zq_daemon.venue.hyperliquid import decode, wire
+from zq_daemon.venue.hyperliquid import wire
 from zq_daemon.venue.hyperliquid.adapter import HyperliquidAdapter
+from zq_daemon.venue.hyperliquid.instruments import perpetuals
 
 BTC = InstrumentId("hyperliquid.BTC")
 CAPACITY = 8
@@ -89,7 +90,9 @@ class Daemon:
         self.data = DataEngine(self.bus, self.cache, clock, StalenessConfig())
         self.feed = FeedQueue[FeedEvent](CAPACITY, self._key_of)
         self.dispatcher = Dispatcher(self.feed, self.data, self.bus)
-        self.adapter = HyperliquidAdapter(HyperliquidConfig(), NarrowNetwork(), clock, None)
+        self.adapter = HyperliquidAdapter(
+            HyperliquidConfig(), NarrowNetwork(), clock, None, seeded_rng(1)
+        )
         self.full, self.all_books, self.all_trades = trio.Event(), trio.Event(), trio.Event()
         self.trades: list[int] = []
         self.books: list[Decimal] = []
@@ -106,7 +109,7 @@ class Daemon:
             reconnect_healthy_ms=60_000,
             heartbeat_timeout_ms=60_000,
             feed_blocked_ms=60_000,
-            account_refresh_ms=60_000,
+            reconcile_interval_ms=60_000,
             max_message_bytes=100_000,
         )
         return Endpoint(
@@ -229,5 +232,5 @@ def _book_price(number: int) -> Decimal:
 
 
 def _instrument() -> Instrument:
-    (made,) = decode.instruments(wire.PerpetualMeta(universe=[wire.Asset("BTC", 5)]))
+    (made,) = perpetuals(wire.PerpetualMeta(universe=[wire.Asset("BTC", 5)]))
     return made

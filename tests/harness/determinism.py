@@ -17,12 +17,13 @@ T = TypeVar("T")
 
 def run_virtual(seed: int, program: Callable[..., Awaitable[T]], *args: Any) -> T:
     """Run *program* under virtual time with the scheduler's choices drawn from *seed*."""
-    with _seeded(seed):
+    with seeded_schedule(seed):
         return trio.run(program, *args, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded_schedule(seed: int) -> Iterator[None]:
+    """Trio's choices of who runs next are drawn from *seed* meanwhile."""
     # Trio shuffles runnable tasks on purpose; its two private switches are what its own tests use.
     before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]

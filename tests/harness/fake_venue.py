@@ -7,17 +7,32 @@ a pong, `{"reply": n}` an answer, `{"new": word}` a trade with a notice; anythin
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
+from tests.harness.unasked_entry import UnaskedEntry
 from zq_daemon.errors import LinkError
 from zq_daemon.model.account import Account
-from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, TradeId, Venue
+from zq_daemon.model.ids import (
+    AccountId,
+    ClientOrderId,
+    InstrumentId,
+    TradeId,
+    Venue,
+    VenueOrderId,
+)
 from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.market import BookLevel, BookSnapshot, Levels, Side, Trade
-from zq_daemon.model.order import Order
-from zq_daemon.model.report import AccountReport, OrderReport
-from zq_daemon.venue.interface import Outcome, Received, Reply, Request, Sender, StreamKind
+from zq_daemon.model.report import AccountReport, FillHistory, OrderReport
+from zq_daemon.venue.interface import (
+    ClockSkew,
+    Credentials,
+    Received,
+    Reply,
+    Sender,
+    StreamKind,
+)
 
 BTC = InstrumentId("fake.BTC")
 
@@ -75,21 +90,12 @@ class FakeSession:
         return json.dumps({"ping": 1})
 
 
-class FakeEntry:
+class FakeEntry(UnaskedEntry):
     def __init__(self) -> None:
         self.log: list[str] = []
 
-    def prepare_submit(self, orders: Sequence[Order]) -> Request:
-        raise NotImplementedError
-
-    def prepare_cancel(self, orders: Sequence[Order]) -> Request:
-        raise NotImplementedError
-
-    def prepare_modify(self, order: Order, price: Decimal, quantity: Decimal) -> Request:
-        raise NotImplementedError
-
-    async def send(self, request: Request) -> Sequence[Outcome]:
-        raise NotImplementedError
+    def resume(self, last_nonce: int) -> None:
+        self.log.append(f"resume {last_nonce}")
 
     def attach(self, sender: Sender) -> None:
         self.log.append("attach")
@@ -109,11 +115,21 @@ class FakeVenue:
         self.account_id: AccountId | None = AccountId("fake.me")
         self.order_entry: FakeEntry | None = FakeEntry()
         self.market_slippage_bps = 100
+        self.budgets: Mapping[str, Any] = {}
         self.account_errors: list[LinkError] = []
         self.loads = 0
 
     async def load_instruments(self) -> Sequence[Instrument]:
         return ()
+
+    async def check_credentials(self) -> Credentials | None:
+        return None
+
+    async def measure_clock(self) -> ClockSkew:
+        return ClockSkew(ahead_ns=0, error_ns=0)
+
+    async def actions_left(self) -> int | None:
+        return None
 
     async def load_account(self) -> AccountReport:
         self.loads += 1
@@ -129,7 +145,12 @@ class FakeVenue:
         )
         return AccountReport(account=account, positions=(), open_orders=())
 
-    async def query_order(self, client_order_id: ClientOrderId) -> OrderReport | None:
+    async def load_fills(self, since_ns: int) -> FillHistory:
+        return FillHistory(fills=(), complete=True)
+
+    async def query_order(
+        self, client_order_id: ClientOrderId, venue_order_id: VenueOrderId | None = None
+    ) -> OrderReport | None:
         return None
 
     def session(self, streams: Sequence[str]) -> FakeSession:

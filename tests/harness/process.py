@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,56 @@ from zq_daemon.control.client import request
 
 LogLine = dict[str, Any]
 _PATIENCE_S = 45
+_PORTS = range(10_000, 32_768)
+_TURN = Path(tempfile.gettempdir()) / f"zq-daemon-test-port-{os.getuid()}"
+
+_AS_FROM_A_TERMINAL = (
+    "import os, signal, sys; "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def daemon_command(*arguments: str, module: str = "zq_daemon") -> list[str]:
+    """`zq-daemon` (or another *module*) with *arguments*, as a process that a Ctrl-C interrupts.
+
+    A shell starts its background jobs with SIGINT ignored, and so their children, tests among
+    them: such a process would never be interrupted.
+    """
+    started = [sys.executable, "-m", module, *arguments]
+    return [sys.executable, "-I", "-S", "-c", _AS_FROM_A_TERMINAL, *started]
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port nobody has at the moment, and no test was given lately, which may not listen yet.
+
+    Not even one of another process: others test on this machine at the same time. And none of those
+    that the system gives to outgoing connections: one of them, of whatever test, might have it by
+    the time it is listened on, or reach itself there while nobody listens.
+    """
+    while True:
+        port = _next_port()
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def _next_port() -> int:
+    """Each comes again after all the others only, whichever processes of this user ask."""
+    with os.fdopen(os.open(_TURN, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        last = turn.read()
+        port = int(last) + 1 if last.isdigit() else random.SystemRandom().choice(_PORTS)
+        if port not in _PORTS:
+            port = _PORTS.start
+        turn.seek(0)
+        turn.write(b"%d" % port)
+        turn.truncate()
+    return port
 
 
 class RunningDaemon:
@@ -124,10 +169,15 @@ async def running_daemon(folder: Path, config: str) -> AsyncIterator[RunningDaem
 
 
 @asynccontextmanager
-async def running_command(arguments: list[str], folder: Path) -> AsyncIterator[RunningDaemon]:
-    """`zq-daemon` with *arguments*; its control socket is expected in *folder*/var."""
+async def running_command(
+    arguments: list[str], folder: Path, *, module: str = "zq_daemon", inside: Sequence[str] = ()
+) -> AsyncIterator[RunningDaemon]:
+    """`zq-daemon` with *arguments*; its control socket is expected in *folder*/var.
+
+    *inside* is a command that becomes the command behind it, in another place.
+    """
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "zq_daemon", *arguments],
+        [*inside, *daemon_command(*arguments, module=module)],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd=Path(__file__).parents[2],

@@ -26,6 +26,8 @@ numbers = st.integers(0, 9)
 statuses = st.sampled_from(OrderStatus)
 pendings = st.sampled_from([None, *Pending])
 venue_ids = st.sampled_from([None, *VENUE_IDS])
+sides = st.sampled_from(Side)
+quantities = st.integers(1, 40).map(lambda steps: Decimal(steps) / 10)
 
 Belongs = Callable[[Order], bool]
 
@@ -44,8 +46,24 @@ class CacheMachine(RuleBasedStateMachine):
     def put(
         self, number: int, status: OrderStatus, pending: Pending | None, venue_id: VenueOrderId
     ) -> None:
-        order = evolve(_order(number), status=status, pending=pending, venue_order_id=venue_id)
+        before = self.orders.get(_order(number).client_order_id, _order(number))
+        self._put(evolve(before, status=status, pending=pending, venue_order_id=venue_id))
+
+    @rule(number=numbers, side=sides, reduce_only=st.booleans(), quantity=st.none() | quantities)
+    def ask_for(self, number: int, side: Side, reduce_only: bool, quantity: Decimal | None) -> None:
+        before = self.orders.get(_order(number).client_order_id, _order(number))
+        quantity = before.quantity if quantity is None else quantity
+        self._put(evolve(before, side=side, reduce_only=reduce_only, quantity=quantity))
+
+    @rule(number=numbers, filled=quantities, pending_quantity=st.none() | quantities)
+    def fill(self, number: int, filled: Decimal, pending_quantity: Decimal | None) -> None:
+        before = self.orders.get(_order(number).client_order_id, _order(number))
+        filled = min(filled, before.quantity)
+        self._put(evolve(before, filled_quantity=filled, pending_quantity=pending_quantity))
+
+    def _put(self, order: Order) -> None:
         self.cache.put_order(order)
+        venue_id = order.venue_order_id
         self.orders[order.client_order_id] = order
         if venue_id is not None:
             self.holders[order.account_id, venue_id] = order.client_order_id
@@ -80,6 +98,22 @@ class CacheMachine(RuleBasedStateMachine):
             same(self.cache.orders_closed(**narrowed), lambda order: order.is_closed)
             assert self.cache.open_count(**narrowed) == len(self.cache.orders_open(**narrowed))
             assert self.cache.live_count(**narrowed) == len(self.cache.orders_live(**narrowed))
+
+    @invariant()
+    def what_live_orders_may_fill_is_their_sum(self) -> None:
+        live = [order for order in self.orders.values() if not order.is_closed]
+        kinds = product(ACCOUNTS, INSTRUMENTS, Side, (True, False))
+        for account_id, instrument_id, side, reduce_only in kinds:
+            wanted = account_id, instrument_id, side, reduce_only
+            expected = sum(
+                order.fillable_quantity
+                for order in live
+                if (order.account_id, order.instrument_id, order.side, order.reduce_only) == wanted
+            )
+            committed = self.cache.committed(account_id, instrument_id)
+            assert committed.get((side, reduce_only), 0) == expected
+            if expected:
+                assert instrument_id in self.cache.committed_instruments(account_id)
 
     def _search(
         self, instrument_id: InstrumentId | None, strategy_id: StrategyId | None

@@ -11,6 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.journal import durable_bytes, intent_prefix
 from tests.service.execution_rig import ACCOUNT, BTC, Rig, after, later, never, open_rig
 from zq_daemon.engine.backlog import Backlog
 from zq_daemon.journal.record import IntentKind
@@ -112,9 +113,11 @@ def test_every_order_gets_an_end_and_is_journalled_before_it_leaves(
             durable_first: list[bool] = []
 
             def look(request: object) -> None:
-                journal = rig.disk.durable("journal.jsonl")
+                journal = durable_bytes(rig.disk)
                 cloids = request.client_order_ids  # type: ignore[attr-defined]
-                durable_first.append(all(each.encode() in journal for each in cloids))
+                nonce = request.nonce  # type: ignore[attr-defined]
+                first = (intent_prefix(each, nonce=nonce) for each in cloids)
+                durable_first.append(all(prefix in journal for prefix in first))
 
             rig.entry.before_send = look
             script(rig, slow)

@@ -10,19 +10,32 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zq_daemon.model.bar import Candle
+from zq_daemon.model.event import AccountLiquidated
 from zq_daemon.model.fill import Fill
 from zq_daemon.model.ids import AccountId
-from zq_daemon.model.market import BookSnapshot, MarkPrice, Quote, Trade
+from zq_daemon.model.market import BookSnapshot, MarkPrice, MidPrice, Quote, Trade
 from zq_daemon.model.report import OrderReport
 from zq_daemon.venue.hyperliquid.decode import number, order_status
 from zq_daemon.venue.hyperliquid.session import HyperliquidSession
 from zq_daemon.venue.interface import Received
 
 ADDRESS = "0x" + "ab" * 20
-STREAMS = ("l2Book:BTC", "trades:BTC", "bbo:BTC", "activeAssetCtx:BTC", "orderUpdates", "userFills")
-SESSION = HyperliquidSession(
-    (*STREAMS, "userEvents"), account_id=AccountId("hyperliquid.x"), address=ADDRESS
-)
+MARKET = ("l2Book:BTC", "trades:BTC", "bbo:BTC", "activeAssetCtx:BTC", "candle:BTC:1m", "allMids")
+PRIVATE = ("orderUpdates", "userFills", "userEvents", "userFundings")
+
+
+def session() -> HyperliquidSession:
+    """A new one: what candles and middle prices mean depends on those before."""
+    return HyperliquidSession(
+        MARKET + PRIVATE,
+        account_id=AccountId("hyperliquid.x"),
+        address=ADDRESS,
+        listed=("hyperliquid.BTC",),
+    )
+
+
+SESSION = session()
 
 _LEVEL = {"px": "105055.0", "sz": "3.03622", "n": 5}
 _ORDER = {
@@ -53,7 +66,14 @@ _FILL = {
 }
 _TRADE = {"coin": "BTC", "side": "B", "px": "1.5", "sz": "2", "time": 17, "tid": 1, "hash": "0x0"}
 _FUNDING = {"time": 1, "coin": "ETH", "usdc": "-3.6", "szi": "49.1", "fundingRate": "0.0000417"}
+_CANDLE = {"t": 0, "T": 59_999, "s": "BTC", "i": "1m", "o": "2", "c": "3", "h": "3", "l": "1"}
 MESSAGES: list[dict[str, Any]] = [
+    {"channel": "candle", "data": _CANDLE | {"v": "3.25", "n": 17}},
+    {"channel": "allMids", "data": {"mids": {"BTC": "1.5", "@142": "2"}}},
+    {"channel": "activeSpotAssetCtx", "data": {"coin": "BTC", "ctx": {"markPx": "14.3"}}},
+    {"channel": "userFundings", "data": {"user": ADDRESS, "fundings": [_FUNDING] * 2}},
+    {"channel": "user", "data": {"nonUserCancel": [{"coin": "BTC", "oid": 5}]}},
+    {"channel": "user", "data": {"liquidation": {"lid": 1, "liquidated_ntl_pos": "5.5"}}},
     {"channel": "l2Book", "data": {"coin": "BTC", "time": 7, "levels": [[_LEVEL] * 3, [_LEVEL]]}},
     {"channel": "bbo", "data": {"coin": "BTC", "time": 7, "bbo": [_LEVEL, None]}},
     {"channel": "trades", "data": [_TRADE, _TRADE | {"tid": 2}]},
@@ -117,7 +137,17 @@ def check(got: Received) -> None:
                 assert (event.ask_price is None) == (event.ask_quantity is None)
             case MarkPrice(mark_price=mark):
                 assert mark > 0
+            case MidPrice(price=price):
+                assert price > 0
+            case Candle():
+                assert 0 < event.low <= min(event.open, event.close)
+                assert event.high >= max(event.open, event.close)
+                assert event.volume >= 0
+                assert event.ts_open_ns < event.ts_close_ns
     for report in got.reports:
+        if isinstance(report, AccountLiquidated):
+            assert len(report.detail) <= 300
+            continue
         assert report.instrument_id.startswith("hyperliquid.")
         if isinstance(report, Fill):
             assert report.price > 0 < report.quantity
@@ -151,7 +181,7 @@ def test_real_messages_with_bytes_changed_cut_and_doubled(raw, data):
                 bent[place:place] = bent[place : place + 40]
             case _ if bent:
                 bent[place] = data.draw(st.sampled_from(list(b'0159.-"{}[],:eE \x00\xff')))
-    check(SESSION.receive(bytes(bent), 1))
+    check(session().receive(bytes(bent), 1))
 
 
 @given(st.sampled_from(MESSAGES), st.data())
@@ -164,11 +194,11 @@ def test_real_messages_with_values_of_other_types(message, data):
             holder[key] = data.draw(_JSON)
         else:
             holder.pop(key, None)
-    check(SESSION.receive(_encode(bent), 1))
+    check(session().receive(_encode(bent), 1))
 
 
 @given(
-    st.sampled_from(["l2Book", "trades", "orderUpdates", "user", "userFills", "post", "x"]),
+    st.sampled_from([str(each["channel"]) for each in MESSAGES] + ["x"]),
     st.sampled_from(["[", '{"fills":[', '{"levels":[[', '[{"order":', '{"response":{"payload":[']),
     st.integers(1, 60_000),
     st.booleans(),
@@ -243,3 +273,28 @@ def _encode(value: Any) -> bytes:
         return msgspec.json.encode(value)
     except (UnicodeError, msgspec.MsgspecError, OverflowError):
         return repr(value).replace("'", '"').encode("utf-8", "surrogatepass")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(1, 3)), min_size=1, max_size=30),
+)
+@settings(max_examples=100)
+def test_of_candles_in_any_order_each_is_closed_once_and_as_it_was_told_last(told):
+    reading, current, closed = session(), -1, []
+    last: dict[int, int] = {}
+    for place, trades in told:
+        begin = place * 60_000
+        data = _CANDLE | {"t": begin, "T": begin + 59_999, "v": str(trades), "n": trades}
+        got = reading.receive(msgspec.json.encode({"channel": "candle", "data": data}), 1)
+        check(got)
+        assert got.problem == ""
+        closed += [each for each in got.market if each.is_closed]
+        if place > current >= 0:
+            assert (closed[-1].ts_open_ns, closed[-1].trades) == (
+                current * 60_000_000_000,
+                last[current],
+            )
+        if place >= current:
+            current, last[place] = place, trades
+    starts = [each.ts_open_ns for each in closed]
+    assert starts == sorted(set(starts))

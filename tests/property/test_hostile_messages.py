@@ -17,12 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from tests.harness.journal_life import ListLog
 from tests.harness.memory_network import MemoryNetwork
 from zq_daemon.assembly import Assembly, Ports, find_signer, open_adapter
 from zq_daemon.config.load import parse_document, structure_config
 from zq_daemon.config.source import Source
 from zq_daemon.control.status import status_of
 from zq_daemon.control.summary import log_summary
+from zq_daemon.journal.journal import Journal
+from zq_daemon.journal.state import empty_state
 from zq_daemon.model.event import LinkState, Tick
 from zq_daemon.model.ids import ClientOrderId, InstrumentId, StrategyId, VenueOrderId
 from zq_daemon.model.market import Side, Trade
@@ -30,6 +33,7 @@ from zq_daemon.model.order import Order, OrderStatus, OrderType
 from zq_daemon.ports.disk import MemoryDisk
 from zq_daemon.ports.rng import seeded_rng
 from zq_daemon.venue.hyperliquid import decode, wire
+from zq_daemon.venue.hyperliquid.instruments import perpetuals
 
 BTC = InstrumentId("hyperliquid.BTC")
 CLOID = ClientOrderId("0x" + "0" * 31 + "7")
@@ -151,8 +155,8 @@ class World:
             config,
             ports,
             adapter=adapter,
-            instruments=decode.instruments(meta),
-            journal=_NoJournal(),
+            instruments=perpetuals(meta),
+            journal=Journal(ListLog(), empty_state(closed_orders=100)),
             run_id=1,
             source=Source(name="test"),
         )
@@ -201,7 +205,9 @@ class World:
         account_id = self.parts.adapter.account_id
         assert account_id is not None
         try:
-            report = decode.account_report(_state.decode(content), [], account_id, self.clock.ns)
+            report = decode.account_report(
+                _state.decode(content), [], [], account_id, self.clock.ns, pairs={}
+            )
         except ValueError:
             return
         self.parts.execution.on_report(report)
@@ -221,11 +227,6 @@ class World:
             assert status["state"] == "running"
         msgspec.json.encode(status_of(self.parts, {}))
         log_summary(self.parts)
-
-
-class _NoJournal:
-    async def append(self, records: object) -> None:
-        raise AssertionError("nothing runs here")
 
 
 @given(st.lists(st.sampled_from([*MESSAGES, STATEMENT]), min_size=1, max_size=12), st.data())

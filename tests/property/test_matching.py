@@ -16,7 +16,7 @@ from zq_daemon.core.matching import (
     MatchingBook,
     Rested,
 )
-from zq_daemon.core.replay_matching import ReplayBook
+from zq_daemon.core.replay_matching import QueuePosition, ReplayBook
 from zq_daemon.model.market import BookLevel, Side
 
 numbers = st.integers(1, 6)
@@ -181,3 +181,107 @@ def test_replay_conserves_quantities_and_never_fills_worse_than_the_limit(operat
                 assert filled.get(event.order_id, 0) + event.quantity == order.quantity
         if operation[0] == "snapshot":
             assert (book.depth(Side.BUY, 9), book.depth(Side.SELL, 9)) == sides(operation)
+
+
+quotes = st.tuples(
+    st.just("quote"),
+    st.integers(2, 8),
+    st.none() | st.integers(1, 9),
+    st.none() | st.integers(1, 9),
+)
+
+
+def apply(book: ReplayBook, operation: tuple, number: int) -> list:
+    """Carry *operation* out; what happened."""
+    match operation:
+        case ("submit", *_):
+            return book.submit(incoming(number, operation))
+        case ("snapshot", *_):
+            return list(book.apply_snapshot(*sides(operation)))
+        case ("trade", side, price, quantity):
+            return list(book.apply_trade(side, Decimal(price), Decimal(quantity)))
+        case ("quote", middle, bid, ask):
+            best = [
+                None if quantity is None else BookLevel(Decimal(price), Decimal(quantity))
+                for price, quantity in ((middle - 1, bid), (middle, ask))
+            ]
+            return list(book.apply_quote(*best))
+        case ("cancel", order_id):
+            return [event] if (event := book.cancel(order_id)) else []
+    raise AssertionError(operation)
+
+
+@settings(max_examples=150)
+@given(
+    st.sampled_from(QueuePosition),
+    st.lists(st.one_of(submits, snapshots, prints, cancels, quotes), max_size=40),
+)
+def test_makers_are_filled_at_their_price_by_no_more_than_was_there(queue, operations):
+    book = ReplayBook(queue)
+    rested: dict[int, Incoming] = {}
+    for number, operation in enumerate(operations):
+        events = apply(book, operation, number)
+        makers = [each for each in events if isinstance(each, Matched) and each.maker_owner]
+        for fill in makers:
+            assert fill.price == rested[fill.maker_id].price, "never better than its price"
+        told = sum((fill.quantity for fill in makers), Decimal(0))
+        match operation:
+            case ("submit", *_):
+                order = incoming(number, operation)
+                rests = [each for each in events if isinstance(each, Rested)]
+                assert not rests or order.execution is not Execution.IMMEDIATE
+                assert not makers, "our orders do not trade with one another"
+                if rests:
+                    rested[number] = order
+            case ("trade", side, price, quantity):
+                assert told <= quantity
+                for fill in makers:
+                    assert fill.taker_side is side
+                    assert (fill.price - price) * side.sign <= 0
+            case ("snapshot" | "quote", *_):
+                shown = {side: book.depth(side, 99) for side in Side}
+                for side in Side:
+                    there = sum((level.quantity for level in shown[side]), Decimal(0))
+                    taken = [each.quantity for each in makers if each.taker_side is side]
+                    assert sum(taken, Decimal(0)) <= there
+            case ("cancel", _):
+                assert not makers
+    assert len(book) <= len(rested)
+
+
+@settings(max_examples=150)
+@given(
+    st.integers(0, 9),
+    st.integers(1, 9),
+    st.lists(st.one_of(st.tuples(st.just("level"), st.integers(0, 9)), prints), max_size=30),
+)
+def test_at_the_back_nothing_is_filled_before_what_was_ahead(shown, size, operations):
+    """A bid at 5, the best of its side: of what is traded there, others get theirs first."""
+    book = ReplayBook(QueuePosition.BACK)
+    bids = [BookLevel(Decimal(5), Decimal(shown))] if shown else []
+    list(book.apply_snapshot(bids, [BookLevel(Decimal(99), Decimal(1))]))
+    order = Incoming(
+        order_id=1, owner="us", side=Side.BUY, price=Decimal(5), quantity=Decimal(size)
+    )
+    book.submit(order)
+    ahead, filled, traded = shown, Decimal(0), 0
+    for operation in operations:
+        match operation:
+            case ("level", quantity):
+                left = [BookLevel(Decimal(5), Decimal(quantity))] if quantity else []
+                list(book.apply_snapshot(left, [BookLevel(Decimal(99), Decimal(1))]))
+                ahead = min(ahead, quantity)
+            case ("trade", side, price, quantity):
+                events = list(book.apply_trade(side, Decimal(price), Decimal(quantity)))
+                fills = sum((each.quantity for each in events), Decimal(0))
+                if side is Side.BUY or price > 5 or filled == size:
+                    assert not fills
+                    continue
+                if price < 5:
+                    ahead = 0
+                expected = min(max(quantity - ahead, 0), size - filled)
+                ahead = max(ahead - quantity, 0)
+                assert fills == expected
+                filled += fills
+                traded += quantity
+    assert filled <= traded

@@ -1,4 +1,4 @@
-"""Clients of an embedded exchange over memory streams."""
+"""Clients of an embedded exchange over memory streams, and over TCP."""
 
 from __future__ import annotations
 
@@ -67,6 +67,20 @@ async def connected(exchange: Exchange, **options: Any) -> AsyncIterator[Client]
         yield Client(websocket)
         await websocket.aclose()
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def connected_over_tcp(port: int) -> AsyncIterator[Client]:
+    """A WebSocket client of an exchange on this machine; the greeting is read already."""
+    # Not open_websocket: it leaves the socket open when the server breaks off.
+    async with (
+        await trio.open_tcp_stream("127.0.0.1", port) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        websocket = await trio_websocket.wrap_client_stream(nursery, stream, "exchange", "/ws")
+        assert (await websocket.get_message()).startswith("Websocket connection")
+        yield Client(websocket)
+        await websocket.aclose()
 
 
 async def http(stream: trio.abc.Stream, path: str, body: bytes, method: str = "POST") -> bytes:

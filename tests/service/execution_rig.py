@@ -11,16 +11,22 @@ from typing import Any
 import attrs
 import trio
 
-from zq_daemon.config.schema import LimitsConfig, RiskConfig
+from tests.harness.journal import CopiedLog, batches_of, open_running_journal
+from tests.harness.unasked_entry import UnaskedEntry
+from zq_daemon.config.schema import RiskConfig
 from zq_daemon.core import topics
 from zq_daemon.core.book import OrderBook
 from zq_daemon.core.bus import Fault, MessageBus
 from zq_daemon.core.cache import Cache
 from zq_daemon.core.portfolio import Portfolio
 from zq_daemon.core.risk import RiskEngine
+from zq_daemon.core.seen import Seen
 from zq_daemon.engine.client_order_ids import ClientOrderIds
-from zq_daemon.engine.execution import ExecutionEngine
-from zq_daemon.journal.lines import LineJournal, open_journal
+from zq_daemon.engine.execution import ExecutionEngine, ExecutionSettings
+from zq_daemon.engine.restore import Restored
+from zq_daemon.journal.journal import Journal
+from zq_daemon.journal.record import RunStarted
+from zq_daemon.log import Log
 from zq_daemon.model.account import Account
 from zq_daemon.model.command import CancelOrder, ModifyOrder, SubmitOrder
 from zq_daemon.model.fill import Fill, Liquidity
@@ -36,22 +42,28 @@ from zq_daemon.model.ids import (
 from zq_daemon.model.instrument import Instrument, InstrumentKind
 from zq_daemon.model.market import BookLevel, BookSnapshot, Levels, Side
 from zq_daemon.model.order import Order, OrderStatus, OrderType
-from zq_daemon.model.report import AccountReport, OrderReport, PositionReport
+from zq_daemon.model.report import AccountReport, FillHistory, OrderReport, PositionReport
 from zq_daemon.ports.clock import NS_PER_MS, NS_PER_S, Clock, VirtualClock
 from zq_daemon.ports.disk import MemoryDisk
-from zq_daemon.venue.interface import Acknowledged, Ambiguous, Outcome, Request
+from zq_daemon.venue.interface import (
+    Acknowledged,
+    Ambiguous,
+    Modification,
+    Outcome,
+    Request,
+    RequestKind,
+)
 
 BTC = InstrumentId("hl.BTC")
 ETH = InstrumentId("hl.ETH")
 ACCOUNT = AccountId("0xacc")
 MAKER = StrategyId("maker")
 RUN_ID = 0xABCDEF
-JOURNAL = "journal.jsonl"
 
 Answer = Sequence[Outcome] | Callable[[Request], Awaitable[Sequence[Outcome]]]
 
 
-class ScriptedEntry:
+class ScriptedEntry(UnaskedEntry):
     """Order entry that answers what the test wrote down, and by default acknowledges."""
 
     def __init__(self, clock: Clock, validity_ms: int | None = 15_000) -> None:
@@ -65,19 +77,28 @@ class ScriptedEntry:
         self.sent: list[tuple[float, Request]] = []
         self.before_send: Callable[[Request], None] = lambda _: None
         self.inexpressible: set[ClientOrderId] = set()
+        self.room: dict[RequestKind, int] = {}
         self.nonce = 0
         self.venue_ids = 0
         self.sending = self.most_sending = 0
 
-    def prepare_submit(self, orders: Sequence[Order]) -> Request:
+    def resume(self, last_nonce: int) -> None:
+        self.nonce = max(self.nonce, last_nonce)
+
+    def prepare_submit(
+        self, orders: Sequence[Order], *, protects_position: bool = False
+    ) -> Request:
         assert all(order.price is not None for order in orders)
         return self._request("submit", orders)
 
     def prepare_cancel(self, orders: Sequence[Order]) -> Request:
         return self._request("cancel", orders)
 
-    def prepare_modify(self, order: Order, price: Decimal, quantity: Decimal) -> Request:
-        return self._request("modify", [order])
+    def prepare_modify(self, changes: Sequence[Modification]) -> Request:
+        return self._request("modify", [each.order for each in changes])
+
+    def why_not_now(self, kind: RequestKind, count: int = 1) -> str | None:
+        return None if count <= self.room.get(kind, count) else f"no room for {count}"
 
     async def send(self, request: Request) -> Sequence[Outcome]:
         self.before_send(request)
@@ -93,11 +114,6 @@ class ScriptedEntry:
             return await answer(request) if callable(answer) else answer
         finally:
             self.sending -= 1
-
-    def attach(self, sender: object) -> None:
-        raise AssertionError("not the engine's business")
-
-    detach = resolve = attach
 
     def kinds(self) -> list[str]:
         return [request.kind for _, request in self.sent]
@@ -132,15 +148,29 @@ class ScriptedQueries:
         self.open_orders: tuple[OrderReport, ...] = ()
         self.positions: dict[InstrumentId, Decimal] = {}
         self.failure: Exception | None = None
+        self.history_failure: Exception | None = None
         self.asked: list[tuple[float, ClientOrderId]] = []
         self.statements = 0
+        self.fills: list[Fill] = []
+        self.fills_since: list[int] = []
+        self.complete = True
 
-    async def query_order(self, client_order_id: ClientOrderId) -> OrderReport | None:
+    async def query_order(
+        self, client_order_id: ClientOrderId, venue_order_id: VenueOrderId | None = None
+    ) -> OrderReport | None:
         self.asked.append((trio.current_time(), client_order_id))
         await trio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure
         return self.orders.get(client_order_id)
+
+    async def load_fills(self, since_ns: int) -> FillHistory:
+        self.fills_since.append(since_ns)
+        await trio.lowlevel.checkpoint()
+        if (failure := self.failure or self.history_failure) is not None:
+            raise failure
+        fills = tuple(each for each in self.fills if each.ts_event_ns >= since_ns)
+        return FillHistory(fills=fills, complete=self.complete)
 
     async def load_account(self) -> AccountReport:
         self.statements += 1
@@ -163,7 +193,10 @@ class Rig:
     entry: ScriptedEntry
     queries: ScriptedQueries
     disk: MemoryDisk
-    journal: LineJournal
+    journal: Journal
+    log: Log
+    copied: CopiedLog
+    restored: Restored
     mint: ClientOrderIds
     events: list[tuple[str, Any]]
     faults: list[Fault]
@@ -251,8 +284,7 @@ class Rig:
             quantity,
             changes.pop("ts_event_ns", self.clock.now_ns()),
             client_order_id=known and known.client_order_id,
-            side=known.side if known else Side.BUY,
-            **changes,
+            **{"side": known.side if known else Side.BUY} | changes,
         )
 
     def state(self, **positions: str) -> None:
@@ -265,40 +297,61 @@ class Rig:
 async def open_rig(
     *,
     risk: RiskConfig | None = None,
-    limits: LimitsConfig | None = None,
+    settings: ExecutionSettings | None = None,
+    seen: Seen | None = None,
     disk: MemoryDisk | None = None,
     validity_ms: int | None = 15_000,
     stated: bool = True,
+    run_id: int = RUN_ID,
+    entry: ScriptedEntry | None = None,
+    queries: ScriptedQueries | None = None,
 ) -> AsyncIterator[Rig]:
-    """A running engine; *stated*: the account's first statement (flat) was handed to it."""
+    """A running engine; *stated*: the account's first statement (flat) was handed to it.
+
+    What *disk* holds is replayed: leaving is a crash, and a second rig on it another life.
+    """
     clock, bus_faults, events = VirtualClock(), [], []
     bus = MessageBus(bus_faults.append)
     for first in ("order", "position", "account", "funding", "system"):
         bus.subscribe(f"{first}.*", lambda event: events.append((_topic(event), event)))
-    cache = Cache()
-    for instrument_id in (BTC, ETH):
-        cache.add_instrument(instrument(instrument_id))
-        cache.put_book(instrument_id, book(instrument_id))
-    portfolio = Portfolio(marks=cache.mid_or_mark, instruments=cache.instrument)
-    risk_engine = RiskEngine(cache, portfolio, risk or open_risk())
-    entry, queries = ScriptedEntry(clock, validity_ms), ScriptedQueries(clock)
+    entry = entry or ScriptedEntry(clock, validity_ms)
+    queries = queries or ScriptedQueries(clock)
     stale, down = set[InstrumentId](), set[AccountId]()
     disk = disk or MemoryDisk(sync_s=0.001)
-    async with open_journal(disk, JOURNAL) as journal, trio.open_nursery() as nursery:
+    async with open_running_journal(disk) as opened, trio.open_nursery() as nursery:
+        log, state = opened.log, opened.state
+        if seen is not None:
+            state.seen = seen
+        cache, portfolio = state.cache, state.portfolio
+        for instrument_id in (BTC, ETH):
+            cache.add_instrument(instrument(instrument_id))
+            cache.put_book(instrument_id, book(instrument_id))
+        risk_engine = RiskEngine(cache, portfolio, risk or open_risk())
+        copied = CopiedLog(log, await batches_of(disk))
+        journal = Journal(copied, state)
         engine = ExecutionEngine(
             bus=bus,
-            cache=cache,
-            portfolio=portfolio,
             risk=risk_engine,
             journal=journal,
             clock=clock,
             entries={ACCOUNT: entry},
             queries={ACCOUNT: queries},
             slippage_bps={ACCOUNT: 100},
-            limits=limits or LimitsConfig(),
-            run_id=RUN_ID,
+            settings=settings or ExecutionSettings(),
+            run_id=run_id,
             is_stale=stale.__contains__,
             is_link_up=lambda account_id: account_id not in down,
+        )
+        restored = engine.restore()
+        journal.write(
+            RunStarted(
+                run_id=run_id,
+                version="1",
+                venue="",
+                accounts=(ACCOUNT,),
+                embedded=False,
+                ts_event_ns=0,
+            )
         )
         await nursery.start(engine.run)
         rig = Rig(
@@ -312,7 +365,10 @@ async def open_rig(
             queries=queries,
             disk=disk,
             journal=journal,
-            mint=ClientOrderIds(RUN_ID),
+            log=log,
+            copied=copied,
+            mint=ClientOrderIds(run_id),
+            restored=restored,
             events=events,
             faults=bus_faults,
             stale=stale,
@@ -320,6 +376,7 @@ async def open_rig(
         )
         if stated:
             rig.state()
+            engine.arm()
         yield rig
         nursery.cancel_scope.cancel()
     assert not bus_faults, bus_faults

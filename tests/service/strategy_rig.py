@@ -6,6 +6,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from tests.service.execution_rig import ACCOUNT, BTC, ETH, RUN_ID, book, fill, instrument
 from zq_daemon.config.schema import StrategyConfig
 from zq_daemon.core import topics
@@ -14,6 +16,7 @@ from zq_daemon.core.cache import Cache
 from zq_daemon.core.order_state import apply
 from zq_daemon.core.portfolio import Portfolio
 from zq_daemon.engine.client_order_ids import ClientOrderIds
+from zq_daemon.journal.record import StrategySaved
 from zq_daemon.model.bar import Bar, BarSpec
 from zq_daemon.model.command import SubmitOrder
 from zq_daemon.model.event import (
@@ -26,7 +29,7 @@ from zq_daemon.model.event import (
     OrderPendingRejected,
     Tick,
 )
-from zq_daemon.model.ids import InstrumentId, Venue, VenueOrderId
+from zq_daemon.model.ids import InstrumentId, StrategyId, Venue, VenueOrderId
 from zq_daemon.model.market import Side, Trade
 from zq_daemon.model.order import Order, Pending
 from zq_daemon.strategy.base import Strategy
@@ -56,15 +59,26 @@ class ManualClock:
 class Rig:
     """The host and what it stands on; `commands` is what strategies asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, former: Rig | None = None) -> None:
+        """With *former* it is the run after that one, which left orders, positions and states."""
         self.faults: list[Fault] = []
         self.bus = MessageBus(self._on_fault)
-        self.cache = Cache()
+        self.cache: Cache = Cache() if former is None else former.cache
         for instrument_id in (BTC, ETH):
             self.cache.add_instrument(instrument(instrument_id))
             self.cache.put_book(instrument_id, book(instrument_id))
-        self.portfolio = Portfolio(marks=self.cache.mid_or_mark, instruments=self.cache.instrument)
+        self.portfolio: Portfolio = (
+            Portfolio(marks=self.cache.mid_or_mark, instruments=self.cache.instrument)
+            if former is None
+            else former.portfolio
+        )
+        self.saved: list[StrategySaved] = []
+        self.has_room = True
+        self.journal: dict[StrategyId, StrategySaved] = (
+            {} if former is None else dict(former.journal)
+        )
         self.clock = ManualClock()
+        self.run_id: int = RUN_ID if former is None else former.run_id + 1
         self.bars: list[tuple[InstrumentId, BarSpec]] = []
         self.commands: list[Any] = []
         self.health: list[Any] = []
@@ -74,14 +88,17 @@ class Rig:
             portfolio=self.portfolio,
             clock=self.clock,
             accounts={Venue("hl"): ACCOUNT},
-            mint=ClientOrderIds(RUN_ID),
+            mint=ClientOrderIds(self.run_id),
             add_bars=lambda iid, spec: self.bars.append((iid, spec)),
+            save=self._save,
+            has_room=lambda: self.has_room,
+            saved=self.journal,
         )
         self.bus.handle("order.submit", self._submit, owner="execution")
-        for name in ("cancel", "modify", "cancel_all"):
+        for name in ("submit_bracket", "cancel", "modify", "cancel_all"):
             self.bus.handle(f"order.{name}", self.commands.append, owner="execution")
         self.bus.subscribe("system.health.*", self.health.append)
-        self.trades = 0
+        self.trades: int = 0 if former is None else former.trades
         self.react: Callable[[Order], None] = lambda _: None
 
     def load(self, *configs: StrategyConfig) -> None:
@@ -148,8 +165,14 @@ class Rig:
     def expire(self, order: Order) -> None:
         self._apply(order, OrderExpired, venue_order_id=None, reason="not heard of")
 
-    def deny(self, order: Order) -> None:
-        self._apply(order, OrderDenied, code="CODE", reason="reason")
+    def deny(self, order: Order, code: str = "CODE") -> None:
+        self._apply(order, OrderDenied, code=code, reason="reason")
+
+    def fill_of_others(self, quantity: str, side: Side, instrument_id: InstrumentId = BTC) -> None:
+        """Somebody else trades on the account."""
+        self.trades += 1
+        made = fill(f"f{self.trades}", quantity, 1, instrument_id=instrument_id, side=side)
+        self.portfolio.on_fill(made, None)
 
     def modified(self, order: Order, price: Decimal) -> None:
         self._apply(
@@ -196,6 +219,12 @@ class Rig:
         assert known is not None
         self.cache.put_order(apply(known, event))
         self.bus.publish(topics.order(event), event)
+
+    def _save(self, record: StrategySaved) -> None:
+        """The journal: a record is read back as what its JSON says."""
+        self.saved.append(record)
+        read = msgspec.json.decode(msgspec.json.encode(record), type=StrategySaved)
+        self.journal[record.strategy_id] = read
 
     def _submit(self, command: SubmitOrder) -> None:
         self.commands.append(command)

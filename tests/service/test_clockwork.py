@@ -67,12 +67,13 @@ async def test_a_bus_that_is_behind_gets_one_tick_not_a_backlog() -> None:
     assert waiting[1].count == 10
 
 
-async def test_chores_are_called_every_hundred_milliseconds() -> None:
+@pytest.mark.parametrize("interval_ms", [100, 250])
+async def test_chores_are_called_at_the_interval_that_is_set(interval_ms: int) -> None:
     clock = VirtualClock()
     called: list[int] = []
     with trio.move_on_after(1.05):
-        await keep_house(clock, [called.append])
-    assert len(called) == 11
+        await keep_house(clock, [called.append], interval_ms)
+    assert len(called) == 1_000 // interval_ms + 1
     assert called[-1] - called[0] == 1_000_000_000
 
 

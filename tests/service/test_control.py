@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from zq_daemon.control import server
+from zq_daemon.control.arguments import BadRequest
 from zq_daemon.control.client import Unreachable, request
 from zq_daemon.control.server import REQUEST_BYTES, Handler, serve_control
 from zq_daemon.errors import ConfigError, ControlError
@@ -32,11 +34,28 @@ def refusing(_: Mapping[str, Any]) -> None:
     raise ConfigError("not like this")
 
 
+def misunderstanding(_: Mapping[str, Any]) -> None:
+    raise BadRequest("which one?")
+
+
+async def refusing_later(_: Mapping[str, Any]) -> None:
+    await trio.lowlevel.checkpoint()
+    raise ConfigError("not like this either")
+
+
+async def broken_later(_: Mapping[str, Any]) -> None:
+    await trio.lowlevel.checkpoint()
+    raise RuntimeError("a defect")
+
+
 HANDLERS: Mapping[str, Handler] = {
     "echo": lambda message: dict(message),
     "status": lambda _: {"state": "running"},
     "broken": broken,
     "refuse": refusing,
+    "refuse later": refusing_later,
+    "broken later": broken_later,
+    "misunderstand": misunderstanding,
 }
 
 
@@ -46,9 +65,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def serving(path: Path) -> AsyncIterator[None]:
+async def serving(path: Path, **more: Handler) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(serve_control, path, HANDLERS, LIMIT))
+        await nursery.start(partial(serve_control, path, {**HANDLERS, **more}, LIMIT))
         yield
         nursery.cancel_scope.cancel()
 
@@ -94,9 +113,90 @@ async def test_a_defect_of_a_handler_stays_inside(path: Path) -> None:
         assert await request(path, "status")
 
 
+async def test_a_request_that_is_wrong_is_told_apart(path: Path) -> None:
+    async with serving(path):
+        with pytest.raises(BadRequest, match=r"^misunderstand: which one\?$"):
+            await request(path, "misunderstand")
+        with pytest.raises(ControlError) as caught:
+            await request(path, "refuse")
+    assert not isinstance(caught.value, BadRequest)
+
+
+async def test_a_handler_that_waits_keeps_nobody_else_waiting(path: Path) -> None:
+    began, go, answers = trio.Event(), trio.Event(), []
+
+    async def wait(_: Mapping[str, Any]) -> str:
+        began.set()
+        await go.wait()
+        return "gone"
+
+    async def ask() -> None:
+        answers.append(await request(path, "wait"))
+
+    async with serving(path, wait=wait), trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await began.wait()
+        assert await request(path, "status")
+        assert not answers
+        go.set()
+    assert answers == ["gone"]
+
+
+async def test_requests_behind_one_that_waits_are_answered_in_order(path: Path) -> None:
+    async def wait(_: Mapping[str, Any]) -> str:
+        await trio.testing.wait_all_tasks_blocked()
+        return "first"
+
+    async with serving(path, wait=wait):
+        replies = await said(path, b'{"command":"wait"}\n{"command":"status"}\n')
+    assert [reply["result"] for reply in replies] == ["first", {"state": "running"}]
+
+
+async def test_a_client_that_leaves_while_it_is_waited_for_does_no_harm(path: Path) -> None:
+    go = trio.Event()
+
+    async def wait(_: Mapping[str, Any]) -> str:
+        await go.wait()
+        return "x" * 1_000_000
+
+    async with serving(path, wait=wait):
+        stream = await trio.open_unix_socket(path)
+        await stream.send_all(b'{"command":"wait"}\n')
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.aclose_forcefully(stream)
+        go.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await request(path, "status")
+
+
+async def test_the_end_of_the_server_ends_what_is_waited_for(path: Path) -> None:
+    async def ask() -> None:
+        with pytest.raises(Unreachable, match="hung up without an answer"):
+            await request(path, "wait")
+
+    began = trio.Event()
+
+    async def wait(_: Mapping[str, Any]) -> None:
+        began.set()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery, serving(path, wait=wait):
+        nursery.start_soon(ask)
+        await began.wait()
+
+
+async def test_handlers_that_wait_may_fail_as_well(path: Path) -> None:
+    async with serving(path):
+        with pytest.raises(ControlError, match="refused 'refuse later': not like this either"):
+            await request(path, "refuse later")
+        with pytest.raises(ControlError, match="internal error"):
+            await request(path, "broken later")
+        assert await request(path, "status")
+
+
 async def test_an_unknown_command_lists_the_known(path: Path) -> None:
     async with serving(path):
-        with pytest.raises(ControlError, match="unknown command 'x'; known: broken, echo, refuse"):
+        with pytest.raises(ControlError, match="unknown command 'x'; known: broken, broken later"):
             await request(path, "x")
 
 

@@ -18,20 +18,27 @@ from zq_daemon.config.load import load_config, parse_document, structure_config
 from zq_daemon.config.schema import DaemonConfig, HyperliquidConfig, VenuesConfig
 from zq_daemon.control.summary import log_summary
 from zq_daemon.daemon import Daemon, open_daemon
+from zq_daemon.embedded import EmbeddedExchange
 from zq_daemon.errors import (
     ConfigError,
+    ControlError,
     CredentialError,
     InvariantError,
+    JournalDamagedError,
     JournalError,
     LinkError,
     StoppedDuringStartError,
     StrategyError,
 )
+from zq_daemon.journal.files import FOLDER, KIND
+from zq_daemon.log import LogSettings, open_log
 from zq_daemon.model.event import LinkState, TradingState
+from zq_daemon.model.ids import InstrumentId
 from zq_daemon.ports.clock import VirtualClock
 from zq_daemon.ports.disk import MemoryDisk
 from zq_daemon.ports.rng import seeded_rng
 from zq_daemon.runtime.containment import leaves
+from zq_daemon.venue.hyperliquid.sign import AgentKey
 
 pytestmark = pytest.mark.virtual
 _PORT = 18_473
@@ -99,9 +106,60 @@ async def test_a_journal_that_cannot_be_written_is_fatal(tmp_path: Path) -> None
             await trio.sleep(5)
             world.disk.fail(OSError(28, "No space left on device"))
             await trio.sleep_forever()
-    (error,) = leaves(caught.value)
-    assert isinstance(error, JournalError)
-    assert "No space left" in str(error)
+    errors = list(leaves(caught.value))  # the writer's, and that of who waited for it
+    assert all(isinstance(error, JournalError) for error in errors)
+    assert len({str(error) for error in errors}) == 1
+    assert "No space left" in str(errors[0])
+
+
+async def test_a_journal_whose_damage_was_accepted_starts_halted_once(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.daemon():
+        await trio.sleep(20)
+    segment = f"{FOLDER}/{1:020}.log"
+    world.disk.damage(segment, 600, b"\xff\xff\xff\xff")
+    with pytest.RaisesGroup(JournalDamagedError, flatten_subgroups=True, allow_unwrapped=True):
+        async with world.daemon():
+            raise AssertionError("nothing is traded on it")
+    opening = open_log(world.disk, FOLDER, kind=KIND, settings=LogSettings(), rng=seeded_rng(1))
+    async with opening as log:
+        await log.accept_damage()
+    async with world.daemon() as daemon:
+        assert daemon.parts.risk.state is TradingState.HALTED
+        assert "damage of the journal was accepted" in daemon.parts.risk.state_reason
+        daemon.parts.activate("operator")
+    async with world.daemon() as daemon:
+        assert daemon.parts.risk.state is TradingState.ACTIVE
+
+
+async def test_a_journal_of_another_venue_is_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.daemon():
+        await trio.sleep(1)
+    config = world.config
+    exchange = EmbeddedExchange(
+        config.exchange, clock=world.ports.clock, network=world.network, rng=seeded_rng(1)
+    )
+    key = b"\x11" * 32
+    (tmp_path / "agent.key").write_text(key.hex())
+    (tmp_path / "agent.key").chmod(0o600)
+    venue = evolve(
+        config.venues.hyperliquid,
+        account=AgentKey(key).address,
+        key_file=str(tmp_path / "agent.key"),
+    )
+    world.config = evolve(
+        config,
+        venues=evolve(config.venues, hyperliquid=venue),
+        exchange=evolve(config.exchange, enabled=False),
+    )
+    refused = pytest.RaisesExc(ConfigError, match="give each a state_dir of its own")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(exchange.run)
+        with pytest.RaisesGroup(refused, flatten_subgroups=True, allow_unwrapped=True):
+            async with world.daemon():
+                raise AssertionError("the journal is of the embedded exchange")
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_daily_loss_halts_and_cancels(tmp_path: Path) -> None:
@@ -135,6 +193,36 @@ async def test_a_link_lost_for_good_halts_those_who_need_it(tmp_path: Path) -> N
         assert daemon.parts.data.is_stale(market.instruments[0])
         assert private.state is LinkState.UP
         assert not daemon.parts.cache.orders_live()
+
+
+async def test_many_streams_have_several_connections(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    market, private = world.config.ws_endpoints
+    market = evolve(market, max_streams=3, stale_ms={"bbo:BTC": 60_000})
+    world.config = evolve(world.config, ws_endpoints=(market, private))
+    async with world.daemon() as daemon:
+        await trio.sleep(5)
+        links = daemon.status()["links"]
+        assert [link["endpoint"] for link in links] == ["market", "market-2", "private"]
+        spread = [stream for link in links[:2] for stream in link["streams"]]
+        assert spread == list(market.streams)
+        assert all(all(link["streams"].values()) for link in links)
+        daemon.parts.links.endpoint("market").drop("a test")
+        await trio.sleep(0.1)
+        stale = daemon.parts.data.stats().stale
+        assert "since the link was lost" in stale[InstrumentId("hyperliquid.BTC")]
+        await trio.sleep(10)
+        assert not daemon.parts.data.stats().stale
+
+
+async def test_two_connections_of_one_name_are_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    market, private = world.config.ws_endpoints
+    private = evolve(private, name="market-2")
+    world.config = evolve(world.config, ws_endpoints=(evolve(market, max_streams=3), private))
+    with pytest.raises((ConfigError, ExceptionGroup)) as caught:
+        await _trade_for_ever(world)
+    assert "two connections are called 'market-2'" in str(*leaves(caught.value))
 
 
 async def test_a_venue_that_cannot_be_reached_at_start(tmp_path: Path) -> None:
@@ -285,6 +373,8 @@ async def test_the_collector_is_as_it_was_when_the_daemon_has_ended(tmp_path: Pa
 
 async def test_without_a_file_there_is_nothing_to_reload(tmp_path: Path) -> None:
     async with World(tmp_path).daemon() as daemon:
-        with capture_logs() as logged:
+        with pytest.raises(ControlError, match="without a configuration file"):
             daemon.reload()
+        with capture_logs() as logged:
+            daemon.reload_on_signal()
     assert "nothing to reload" in logged[0]["event"]

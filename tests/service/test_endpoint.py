@@ -92,7 +92,7 @@ def _settings(**changes: object) -> EndpointSettings:
         "reconnect_healthy_ms": 60_000,
         "heartbeat_timeout_ms": 10_000,
         "feed_blocked_ms": 2_000,
-        "account_refresh_ms": 60_000,
+        "reconcile_interval_ms": 60_000,
         "max_message_bytes": 100_000,
     }
     return EndpointSettings(**(values | changes))  # type: ignore[arg-type]
@@ -225,20 +225,42 @@ async def test_a_heartbeat_without_pong_drops_the_link() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_heartbeat_with_pong_keeps_the_link() -> None:
-    async def handler(connection: trio_websocket.WebSocketConnection) -> None:
-        while True:
-            if "ping" in await connection.get_message():
-                await connection.send_message('{"pong": 1}')
-
-    world = World(handler)
+@pytest.mark.parametrize("said", ['{"subscribed": "trades"}', "no such stream"])
+async def test_a_heartbeat_with_pong_keeps_the_link(said: str) -> None:
+    world = World(_answering(said))
     async with world.listening() as nursery:
         nursery.start_soon(world.endpoint.run)
         await world.until_state(LinkState.UP)
         await world.endpoint.check_alive()
         await trio.sleep(30)
-        assert world.endpoint.status()["state"] == "up"
+        status = world.endpoint.status()
+        assert (status["state"], status["reconnects"]) == ("up", 0)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_link_whose_subscriptions_were_swallowed_is_given_up() -> None:
+    world = World(_answering(""))
+    async with world.listening() as nursery:
+        nursery.start_soon(world.endpoint.run)
+        await world.until_state(LinkState.UP)
+        await world.endpoint.check_alive()
+        event = await world.until_state(LinkState.BACKOFF)
+        assert "subscriptions not confirmed: trades" in event.reason
+        nursery.cancel_scope.cancel()
+
+
+def _answering(said: str) -> Callable[[trio_websocket.WebSocketConnection], Awaitable[None]]:
+    """Says so to a subscription (nothing if empty), and answers pings."""
+
+    async def handler(connection: trio_websocket.WebSocketConnection) -> None:
+        while True:
+            message = await connection.get_message()
+            if "ping" in message:
+                await connection.send_message('{"pong": 1}')
+            elif said:
+                await connection.send_message(said)
+
+    return handler
 
 
 async def test_a_heartbeat_while_there_is_no_link_does_nothing() -> None:
@@ -340,7 +362,7 @@ async def test_the_account_is_asked_for_again_and_again() -> None:
         while True:
             await connection.get_message()
 
-    world = World(handler, streams=("orders",), account_refresh_ms=5_000)
+    world = World(handler, streams=("orders",), reconcile_interval_ms=5_000)
     async with world.listening() as nursery:
         nursery.start_soon(world.endpoint.run)
         await world.until_state(LinkState.UP)

@@ -10,6 +10,7 @@ import trio.testing
 
 from tests.service.exchange_rig import http, read_answer, served
 from tests.unit.exchange_rig import Rig
+from zq_daemon.venue.exchange.limits import RateLimits
 from zq_daemon.venue.exchange.server import ServerLimits
 
 
@@ -55,6 +56,19 @@ async def test_bad_request_gets_a_text_and_the_connection_goes_on(method, path, 
         assert b"text/plain" in answer
         assert content(answer)
         assert status(await http(stream, "/info", b'{"type":"meta"}')) == 200
+
+
+async def test_too_many_requests_are_answered_with_429_and_go_through_later():
+    rig = Rig(rate_limits=RateLimits(weight_per_minute=2))
+    async with served(rig.exchange) as stream:
+        body = b'{"type":"allMids"}'
+        assert status(await http(stream, "/info", body)) == 200
+        answer = await http(stream, "/info", body)
+        assert (status(answer), content(answer)) == (429, b"null")
+        action = json.dumps(rig.envelope(rig.alice, {"type": "noop"})).encode()
+        assert status(await http(stream, "/exchange", action)) == 429
+        rig.clock.advance_ms(60_000)
+        assert status(await http(stream, "/exchange", action)) == 200
 
 
 async def test_body_over_the_limit_is_refused_and_the_connection_closed():

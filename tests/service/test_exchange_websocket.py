@@ -12,6 +12,7 @@ import trio_websocket
 from tests.service.exchange_rig import connected, http, read_answer, served
 from tests.unit.exchange_rig import Rig, wire_order
 from zq_daemon.venue.exchange.faults import Faults
+from zq_daemon.venue.exchange.limits import RateLimits
 from zq_daemon.venue.exchange.server import ServerLimits, serve_stream
 from zq_daemon.venue.exchange.websocket import MAX_POSTS
 
@@ -59,6 +60,31 @@ async def test_malformed_posts_are_answered_with_the_status_as_text(rig):
             answer = await client.post(number, kind, payload)
             assert answer["type"] == "error"
             assert answer["payload"].startswith("422 ")
+
+
+async def test_too_many_posts_a_minute_weigh_too_much():
+    rig = Rig(rate_limits=RateLimits(weight_per_minute=3))
+    async with connected(rig.exchange) as client:
+        assert (await client.post(1, "info", {"type": "allMids"}))["type"] == "info"
+        assert (await client.post(2, "action", rig.envelope(rig.alice, NOOP)))["type"] == "action"
+        refused = {"type": "error", "payload": "429 Too Many Requests"}
+        assert await client.post(3, "info", {"type": "allMids"}) == refused
+        assert await client.post(4, "action", rig.envelope(rig.alice, NOOP)) == refused
+
+
+async def test_messages_of_a_connection_are_bounded_by_the_minute():
+    rig = Rig(rate_limits=RateLimits(messages_per_minute=2))
+    async with connected(rig.exchange) as client:
+        for _ in range(2):
+            await client.send({"method": "ping"})
+            await client.next("pong")
+        await client.send({"method": "ping"})
+        assert await client.next("error") == "Too many messages."
+        answer = await client.post(1, "info", {"type": "meta"})
+        assert answer == {"type": "error", "payload": "429 Too Many Requests"}
+        rig.clock.advance_ms(30_000)
+        await client.send({"method": "ping"})
+        await client.next("pong")
 
 
 @pytest.mark.parametrize(

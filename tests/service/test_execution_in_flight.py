@@ -67,9 +67,10 @@ async def test_silence_expires_an_order_only_after_its_validity_and_repeatedly()
         await later(15)
         assert len(rig.queries.asked) >= 4
         assert rig.queries.statements == 0  # negatives before the end of its validity count nothing
-        await later(40)
+        await later(10)
         assert rig.now(cloid).status is OrderStatus.SUBMITTED
-        await later(600)
+        assert rig.queries.statements == 2
+        await later(2)
         assert rig.now(cloid).status is OrderStatus.EXPIRED
         assert "3 times" in rig.last(OrderExpired).reason
         assert rig.queries.statements == 3
@@ -442,6 +443,44 @@ async def test_a_fill_that_crosses_a_modification_leaves_the_replacement_tracked
         assert rig.now(cloid).status is OrderStatus.PARTIALLY_FILLED
         assert rig.now(cloid).remaining_quantity == 4
         rig.fill(cloid, "t3", "4", venue_order_id=VenueOrderId("v2"))
+        assert rig.now(cloid).status is OrderStatus.FILLED
+
+
+async def test_a_fill_that_the_private_stream_has_not_told_is_fetched() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit(quantity="10")
+        await later(1)
+        rig.fill(cloid, "t1", "4")
+        rig.queries.fills = [rig.fill_of(cloid, "t1", "4"), rig.fill_of(cloid, "t2", "6")]
+        rig.queries.orders[cloid] = told = rig.report_of(
+            cloid, OrderStatus.FILLED, remaining=Decimal(0)
+        )
+        rig.engine.on_report(told)
+        await later(2)
+        assert rig.now(cloid).status is OrderStatus.FILLED
+        assert rig.now(cloid).filled_quantity == 10
+
+
+async def test_a_reduce_only_order_that_the_venue_cut_down_ends_with_less() -> None:
+    async with open_rig() as rig:
+        await later(1)
+        rig.fill(None, "p1", "10")
+        cloid = rig.submit(side=Side.SELL, quantity="10", reduce_only=True)
+        await later(1)
+        rig.fill(None, "p2", "6", side=Side.SELL, venue_order_id=VenueOrderId("x"))
+        rig.fill(cloid, "t1", "4")
+        rig.queries.fills = [rig.fill_of(cloid, "t1", "4")]
+        rig.queries.orders[cloid] = told = rig.report_of(
+            cloid, OrderStatus.FILLED, remaining=Decimal(0)
+        )
+        rig.engine.on_report(told)
+        await later(9)
+        assert rig.now(cloid).status is OrderStatus.PARTIALLY_FILLED
+        await later(60)
+        assert rig.now(cloid).status is OrderStatus.CANCELED
+        assert "by 4 of 10" in rig.now(cloid).reason
+        assert rig.engine.stats()["in_flight"] == 0
+        rig.fill(cloid, "t2", "6")  # late after all
         assert rig.now(cloid).status is OrderStatus.FILLED
 
 

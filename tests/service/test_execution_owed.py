@@ -16,7 +16,7 @@ from tests.service.execution_rig import (
     never,
     open_rig,
 )
-from zq_daemon.config.schema import LimitsConfig
+from zq_daemon.engine.execution import ExecutionSettings
 from zq_daemon.model.command import CancelAllOrders
 from zq_daemon.model.event import OrderPendingRejected
 from zq_daemon.model.ids import ClientOrderId, VenueOrderId
@@ -45,7 +45,7 @@ async def test_what_is_to_go_during_an_outage_goes_when_the_link_is_back() -> No
         assert cancels(rig) == []
         assert rig.count(OrderPendingRejected) == 0
         rig.down.clear()
-        rig.engine.on_link_up()
+        rig.engine.on_link_up(ACCOUNT)
         await later(0.1)
         assert all(rig.now(each).status is OrderStatus.CANCELED for each in orders)
         assert rig.engine.stats()["owed_cancels"] == 0
@@ -60,7 +60,7 @@ async def test_one_plain_cancel_during_an_outage_is_declined_and_forgotten() -> 
         rig.cancel(cloid)
         assert rig.last(OrderPendingRejected).code == "LINK_DOWN"
         rig.down.clear()
-        rig.engine.on_link_up()
+        rig.engine.on_link_up(ACCOUNT)
         await later(60)
         assert rig.now(cloid).is_open
         assert cancels(rig) == []
@@ -105,7 +105,7 @@ async def test_a_link_that_comes_back_ends_the_wait_for_the_next_attempt() -> No
         cancel_all(rig)
         await later(40)
         assert len(cancels(rig)) == 6
-        rig.engine.on_link_up()
+        rig.engine.on_link_up(ACCOUNT)
         await later(0.1)
         assert rig.now(cloid).status is OrderStatus.CANCELED
 
@@ -122,6 +122,23 @@ async def test_an_order_nobody_knows_ends_although_cancels_of_it_get_no_answer()
         assert rig.engine.stats()["owed_cancels"] == 0
 
 
+async def test_cancels_do_not_put_off_the_end_of_an_order_that_never_arrived() -> None:
+    """They cannot bring it to the venue, however long they are valid."""
+    async with open_rig() as rig:
+        rig.entry.answers["submit"].append([Ambiguous(detail="lost")])
+        rig.entry.answers["cancel"].extend(
+            [[Refused(code=MISSING_ORDER, text="never placed")]] * 50
+        )
+        cloid = rig.submit()
+        await later(1)
+        cancel_all(rig)
+        await later(13)
+        assert not rig.now(cloid).is_closed
+        await later(20)
+        assert rig.now(cloid).status is OrderStatus.EXPIRED
+        assert len(cancels(rig)) > 3
+
+
 async def test_an_order_the_venue_disowns_is_asked_about_and_let_go() -> None:
     async with open_rig() as rig:
         cloid = rig.submit()
@@ -135,7 +152,7 @@ async def test_an_order_the_venue_disowns_is_asked_about_and_let_go() -> None:
 
 
 async def test_what_waits_to_be_sent_is_withdrawn_even_without_a_link() -> None:
-    async with open_rig(limits=LimitsConfig(submit_queue=100)) as rig:
+    async with open_rig(settings=ExecutionSettings(submit_queue=100)) as rig:
         cloid = rig.submit()
         rig.down.add(ACCOUNT)
         cancel_all(rig)
@@ -153,7 +170,7 @@ async def test_a_stop_during_an_outage_cancels_once_the_link_is_back() -> None:
         result = await rig.engine.cancel_all(timeout_s=5)
         assert result.unverified == (cloid,)
         rig.down.clear()
-        rig.engine.on_link_up()
+        rig.engine.on_link_up(ACCOUNT)
         result = await rig.engine.cancel_all(timeout_s=5)
         assert result.cancelled == (cloid,)
 

@@ -15,6 +15,7 @@ from tests.service.execution_rig import (
     open_rig,
     seconds_ns,
 )
+from zq_daemon.core.seen import Seen
 from zq_daemon.model.event import (
     AccountUpdated,
     FundingPaid,
@@ -122,7 +123,7 @@ async def test_fills_older_than_the_statement_are_in_its_positions() -> None:
         rig.engine.on_report(fill("t0", "3", before))
         assert rig.portfolio.quantity(ACCOUNT, BTC) == 6
         reports = rig.engine.stats()["reports"]
-        assert (reports["held_fills"], reports["historic_fills"]) == (2, 2)
+        assert (reports["held_fills"], reports["historic_fills"]) == (2, 3)
 
 
 async def test_the_first_statement_sets_positions_and_later_ones_are_compared() -> None:
@@ -305,6 +306,7 @@ async def test_a_report_for_another_account_is_not_believed() -> None:
 
 async def test_funding_counts_once() -> None:
     async with open_rig() as rig:
+        await later(1)
         funding = FundingPaid(
             account_id=ACCOUNT,
             instrument_id=BTC,
@@ -320,9 +322,8 @@ async def test_funding_counts_once() -> None:
         assert rig.engine.stats()["reports"]["repeated_fundings"] == 1
 
 
-async def test_the_memory_of_fills_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zq_daemon.engine.reports._REMEMBERED", 2)
-    async with open_rig() as rig:
+async def test_the_memory_of_fills_is_bounded() -> None:
+    async with open_rig(seen=Seen(2)) as rig:
         await later(1)
         for trade_id in ("t1", "t2", "t3", "t2", "t3"):
             rig.fill(None, trade_id, "1")

@@ -19,6 +19,7 @@ from tests.service.execution_rig import (
     seconds_ns,
     statement,
 )
+from zq_daemon.engine.execution import ExecutionSettings
 from zq_daemon.errors import LinkError
 from zq_daemon.model.event import FundingPaid, HealthChanged, OrderFilled
 from zq_daemon.model.ids import InstrumentId, VenueOrderId
@@ -72,6 +73,41 @@ async def test_a_difference_is_withdrawn_by_the_fill_that_was_missing() -> None:
         assert rig.engine.stats()["position_differences"] == {}
 
 
+async def test_the_fill_that_settles_a_difference_leaves_an_external_order_to_be_looked_at() -> (
+    None
+):
+    async with open_rig(settings=ExecutionSettings(external_orders="adopt")) as rig:
+        await later(1)
+        before = rig.clock.now_ns()
+        await later(1)
+        told = rig.report_of(
+            rig.order(),
+            OrderStatus.ACCEPTED,
+            client_order_id=None,
+            venue_order_id=VenueOrderId("x1"),
+        )
+        rig.engine.on_report(told)
+        states(rig, ETH="1")
+        rig.engine.on_report(fill("t1", "1", before, instrument_id=ETH))
+        await later(4)
+        assert rig.queries.statements == 1
+
+
+async def test_the_fill_that_settles_a_difference_leaves_late_fills_to_be_fetched() -> None:
+    async with open_rig() as rig:
+        cloid = rig.submit(quantity="3")
+        await later(1)
+        before = rig.clock.now_ns()
+        await later(1)
+        rig.queries.open_orders = (
+            rig.report_of(cloid, OrderStatus.ACCEPTED, remaining=Decimal(1)),
+        )
+        states(rig, ETH="1")
+        rig.engine.on_report(fill("t1", "1", before, instrument_id=ETH))
+        await later(4)
+        assert len(rig.queries.fills_since) == 1
+
+
 async def test_a_fill_newer_than_the_statement_has_the_venue_asked_again() -> None:
     async with open_rig() as rig:
         states(rig, BTC="3")
@@ -94,7 +130,7 @@ async def test_nothing_is_judged_while_the_link_is_down() -> None:
         await later(600)
         assert rig.count(HealthChanged) == 0
         rig.down.clear()
-        rig.engine.on_link_up()
+        rig.engine.on_link_up(ACCOUNT)
         await later(1)
         rig.engine.on_report(fill("t1", "3", before))
         await later(600)
@@ -107,7 +143,7 @@ async def test_a_difference_that_lasts_when_the_link_is_back_is_told() -> None:
         states(rig, BTC="3")
         await later(600)
         rig.down.clear()
-        rig.engine.on_link_up()
+        rig.engine.on_link_up(ACCOUNT)
         await later(4)
         assert not rig.last(HealthChanged).healthy
 
@@ -219,12 +255,13 @@ async def test_statements_and_fundings_of_unknown_coins_are_ignored() -> None:
         assert rig.engine.stats()["unknown_instruments"] == {"hl.PURR": 2}
 
 
-async def test_fills_that_never_come_are_asked_for_less_and_less_often() -> None:
+async def test_fills_are_asked_for_less_and_less_often_while_the_venue_gives_no_history() -> None:
     async with open_rig() as rig:
         cloid = rig.submit()
         await later(1)
         filled = rig.report_of(cloid, OrderStatus.FILLED, remaining=Decimal(0))
         rig.queries.orders[cloid] = filled
+        rig.queries.history_failure = LinkError("503")
         rig.engine.on_report(filled)
         await later(600)
         assert 10 < len(rig.queries.asked) < 20

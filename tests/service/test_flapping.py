@@ -71,12 +71,12 @@ def _endpoint(coin: str, network: MemoryNetwork, feed: FeedQueue[FeedEvent]) -> 
         reconnect_healthy_ms=60_000,
         heartbeat_timeout_ms=500,
         feed_blocked_ms=60_000,
-        account_refresh_ms=60_000,
+        reconcile_interval_ms=60_000,
         max_message_bytes=100_000,
     )
     return Endpoint(
         settings,
-        HyperliquidAdapter(HyperliquidConfig(), network, clock, None),
+        HyperliquidAdapter(HyperliquidConfig(), network, clock, None, seeded_rng(1)),
         network=network,
         clock=clock,
         backoff=Backoff(20, 200, rng),

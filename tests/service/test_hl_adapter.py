@@ -14,11 +14,12 @@ import trio.testing
 
 from zq_daemon.config.schema import HyperliquidConfig
 from zq_daemon.errors import ConfigError, DecodeError, LinkError, LinkRefused
-from zq_daemon.model.ids import ClientOrderId
+from zq_daemon.model.ids import ClientOrderId, VenueOrderId, external_client_order_id
 from zq_daemon.model.instrument import InstrumentKind, PriceRounding
 from zq_daemon.model.market import Side
-from zq_daemon.model.order import OrderStatus
+from zq_daemon.model.order import OrderStatus, TimeInForce
 from zq_daemon.ports.clock import VirtualClock
+from zq_daemon.ports.rng import seeded_rng
 from zq_daemon.venue.hyperliquid.adapter import HyperliquidAdapter
 from zq_daemon.venue.hyperliquid.sign import AgentKey
 
@@ -34,6 +35,21 @@ META = {
         {"name": "kPEPE", "szDecimals": 0, "maxLeverage": 10},
     ]
 }
+SPOT = {
+    "tokens": [
+        {"name": "USDC", "szDecimals": 8, "weiDecimals": 8, "index": 0, "isCanonical": True},
+        {"name": "USDT0", "szDecimals": 2, "weiDecimals": 8, "index": 268, "isCanonical": False},
+        {"name": "PURR", "szDecimals": 0, "weiDecimals": 5, "index": 1, "isCanonical": True},
+        {"name": "UBTC", "szDecimals": 5, "weiDecimals": 10, "index": 197, "isCanonical": False},
+    ],
+    "universe": [
+        {"name": "PURR/USDC", "tokens": [1, 0], "index": 0, "isCanonical": True},
+        {"name": "@142", "tokens": [197, 0], "index": 142, "isCanonical": False},
+        {"name": "@166", "tokens": [268, 0], "index": 166, "isCanonical": False},
+        {"name": "@254", "tokens": [197, 268], "index": 254, "isCanonical": False},
+    ],
+}
+NO_SPOT: dict[str, Any] = {"universe": [], "tokens": []}
 STATE: dict[str, Any] = {
     "assetPositions": [
         {
@@ -64,16 +80,37 @@ ORDER = {
     "orderType": "Limit",
     "tif": "Gtc",
     "reduceOnly": False,
+    "isTrigger": False,
     "children": [],
+}
+FILL = {
+    "coin": "kPEPE",
+    "px": "0.01",
+    "sz": "30",
+    "side": "B",
+    "time": 1_700_000_000_007,
+    "startPosition": "0.0",
+    "dir": "Open Long",
+    "closedPnl": "0.0",
+    "hash": "0x0",
+    "oid": 17,
+    "crossed": False,
+    "fee": "0.001",
+    "tid": 900,
+    "feeToken": "USDC",
+    "cloid": CLOID,
 }
 
 
 class InfoServer:
-    """A network with `/info` behind every host; *answers* by request type: a body or a status."""
+    """A network with `/info` behind every host.
+
+    *answers* by request type: a body, a status, or a function from the query to one.
+    """
 
     def __init__(self, nursery: trio.Nursery, **answers: Any) -> None:
         self._nursery = nursery
-        self.answers: dict[str, Any] = {"userRole": {"role": "user"}} | answers
+        self.answers: dict[str, Any] = {"userRole": {"role": "user"}, "spotMeta": NO_SPOT} | answers
         self.asked: list[dict[str, Any]] = []
         self.hosts: list[tuple[str, int, bool]] = []
 
@@ -105,6 +142,7 @@ class InfoServer:
     def _answer(self, protocol: h11.Connection, query: dict[str, Any]) -> bytes:
         self.asked.append(query)
         answer = self.answers.get(query["type"], 422)
+        answer = answer(query) if callable(answer) else answer
         status, content = (answer, b"no") if isinstance(answer, int) else (200, answer)
         if not isinstance(content, bytes):
             content = msgspec.json.encode(content)
@@ -115,7 +153,8 @@ class InfoServer:
 
 def adapter(connects: Any, key: AgentKey | None = KEY, **config: Any) -> HyperliquidAdapter:
     settings: dict[str, Any] = {"account": MASTER} | config
-    return HyperliquidAdapter(HyperliquidConfig(**settings), connects, VirtualClock(), key)
+    config = HyperliquidConfig(**settings)
+    return HyperliquidAdapter(config, connects, VirtualClock(), key, seeded_rng(1))
 
 
 async def test_instruments_are_numbered_by_their_place_and_keep_their_case():
@@ -132,6 +171,48 @@ async def test_instruments_are_numbered_by_their_place_and_keep_their_case():
         assert (btc.min_notional, btc.max_leverage) == (Decimal(10), 50)
         assert pepe.round_price(Decimal("0.0123456789"), PriceRounding.DOWN) == Decimal("0.012345")
         assert btc.round_price(Decimal("123456.7"), PriceRounding.DOWN) == Decimal(123456)
+        await venue.aclose()
+
+
+async def test_spot_pairs_are_numbered_by_their_index_and_named_as_they_are():
+    async with trio.open_nursery() as nursery:
+        venue = adapter(InfoServer(nursery, meta=META, spotMeta=SPOT))
+        loaded = {each.symbol: each for each in await venue.load_instruments()}
+        assert list(loaded) == ["BTC", "GONE", "kPEPE", "PURR/USDC", "@142", "@166", "@254"]
+        purr, btc, crossed = loaded["PURR/USDC"], loaded["@142"], loaded["@254"]
+        assert (purr.id, btc.id) == ("hyperliquid.PURR/USDC", "hyperliquid.@142")
+        assert [each.asset_id for each in (purr, btc, crossed)] == [10_000, 10_142, 10_254]
+        assert {each.kind for each in (purr, btc, crossed)} == {InstrumentKind.SPOT}
+        assert (purr.base_currency, purr.quote_currency) == ("PURR", "USDC")
+        assert (crossed.base_currency, crossed.quote_currency) == ("UBTC", "USDT0")
+        assert (purr.price_decimals, purr.quantity_decimals) == (8, 0)
+        assert (btc.price_decimals, btc.quantity_decimals) == (3, 5)
+        assert (btc.price_figures, btc.min_notional, btc.max_leverage) == (5, Decimal(10), 1)
+        streams = ("l2Book:@142", "trades:PURR/USDC", "orderUpdates")
+        assert len(venue.session(streams).opening()) == 3
+        assert venue.coverage(streams) == (("book", btc.id), ("trade", purr.id))
+        await venue.aclose()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (500, LinkError),
+        (422, LinkRefused),
+        (b"null", DecodeError),
+        (SPOT | {"tokens": []}, DecodeError),
+        (SPOT | {"tokens": SPOT["tokens"] * 2}, DecodeError),
+        (SPOT | {"universe": SPOT["universe"] * 2}, DecodeError),
+        (SPOT | {"universe": [{"name": "@1", "tokens": [0], "index": 1}]}, DecodeError),
+        (SPOT | {"universe": [{"name": "BTC", "tokens": [1, 0], "index": 1}]}, DecodeError),
+        (SPOT | {"universe": [{"name": "@1", "tokens": [1, 0], "index": -1}]}, DecodeError),
+    ],
+)
+async def test_spot_pairs_that_cannot_be_understood_are_told(answer, error):
+    async with trio.open_nursery() as nursery:
+        venue = adapter(InfoServer(nursery, meta=META, spotMeta=answer))
+        with pytest.raises(error, match="spotMeta"):
+            await venue.load_instruments()
         await venue.aclose()
 
 
@@ -221,6 +302,151 @@ async def test_an_order_is_asked_for_by_client_order_id():
         await venue.aclose()
 
 
+def placed_by_hand(oid: int = 17, status: str = "open", **changes: Any) -> dict[str, Any]:
+    """The answer about an order without a client order id."""
+    row = {"order": ORDER | {"oid": oid, "cloid": None} | changes, "status": status}
+    return {"status": "order", "order": row | {"statusTimestamp": 5}}
+
+
+async def test_an_external_order_is_asked_for_by_its_venue_order_id():
+    async with trio.open_nursery() as nursery:
+        server = InfoServer(nursery, orderStatus=placed_by_hand())
+        venue = adapter(server)
+        assert venue.account_id is not None
+        oid = VenueOrderId("17")
+        synthetic = external_client_order_id(venue.account_id, oid)
+        report = await venue.query_order(synthetic, oid)
+        assert server.asked == [{"type": "orderStatus", "user": MASTER, "oid": 17}]
+        assert report is not None
+        assert (report.client_order_id, report.venue_order_id) == (synthetic, "17")
+        server.answers["orderStatus"] = placed_by_hand(18)
+        with pytest.raises(DecodeError, match="asked for 17, told 18"):
+            await venue.query_order(synthetic, oid)
+        await venue.aclose()
+
+
+async def test_an_external_order_that_ended_may_have_been_replaced_by_us():
+    async with trio.open_nursery() as nursery:
+        server = InfoServer(nursery)
+        venue = adapter(server)
+        assert venue.account_id is not None
+        oid = VenueOrderId("17")
+        synthetic = external_client_order_id(venue.account_id, oid)
+        told: dict[int | str, Any] = {17: placed_by_hand(status="canceled")}
+        nothing = {"status": "unknownOid"}
+        server.answers["orderStatus"] = lambda query: told.get(query["oid"], nothing)
+        report = await venue.query_order(synthetic, oid)
+        assert report is not None
+        assert report.status is OrderStatus.CANCELED
+        told[synthetic] = placed_by_hand(21, cloid=synthetic)
+        report = await venue.query_order(synthetic, oid)
+        assert report is not None
+        assert (report.status, report.venue_order_id) == (OrderStatus.ACCEPTED, "21")
+        del told[17]
+        report = await venue.query_order(synthetic, oid)
+        assert report is not None
+        assert report.venue_order_id == "21"
+        told.clear()
+        assert await venue.query_order(synthetic, oid) is None
+        assert [query["oid"] for query in server.asked] == [17, synthetic] * 4
+        await venue.aclose()
+
+
+@pytest.mark.parametrize("oid", [None, "", "x", "-1", "0", "1.0", "9" * 20, "17 "])
+async def test_an_external_order_without_a_number_is_asked_for_by_what_there_is(oid):
+    async with trio.open_nursery() as nursery:
+        server = InfoServer(nursery, orderStatus={"status": "unknownOid"})
+        venue = adapter(server)
+        assert await venue.query_order(CLOID, oid) is None
+        assert [query["oid"] for query in server.asked] == [CLOID]
+        await venue.aclose()
+
+
+async def test_an_order_of_ours_is_asked_for_by_client_order_id_whatever_else_is_known():
+    ours = ClientOrderId("0x" + "7" * 32)
+    async with trio.open_nursery() as nursery:
+        server = InfoServer(nursery, orderStatus={"status": "unknownOid"})
+        venue = adapter(server)
+        await venue.query_order(ours, VenueOrderId("17"))
+        assert [query["oid"] for query in server.asked] == [ours]
+        await venue.aclose()
+
+
+@pytest.mark.parametrize(
+    ("tif", "time_in_force", "post_only"),
+    [
+        ("Gtc", TimeInForce.GTC, False),
+        ("Alo", TimeInForce.GTC, True),
+        ("Ioc", TimeInForce.IOC, False),
+        ("FrontendMarket", TimeInForce.IOC, False),
+        ("Gtd", None, False),
+        (None, None, None),
+    ],
+)
+async def test_a_statement_tells_what_an_order_needs_to_be_adopted(tif, time_in_force, post_only):
+    terms = {"tif": tif, "reduceOnly": True, "isTrigger": tif is None, "cloid": None}
+    async with trio.open_nursery() as nursery:
+        orders = [ORDER | terms]
+        venue = adapter(InfoServer(nursery, clearinghouseState=STATE, frontendOpenOrders=orders))
+        (order,) = (await venue.load_account()).open_orders
+        await venue.aclose()
+    assert order.client_order_id is None
+    assert (order.time_in_force, order.post_only) == (time_in_force, post_only)
+    assert (order.reduce_only, order.is_trigger) == (True, tif is None)
+    assert order.ts_event_ns == 1_700_000_000_000_000_000
+
+
+async def test_fills_are_asked_for_by_time_and_told_once():
+    later = FILL | {"tid": 901, "time": 1_700_000_000_009, "cloid": None}
+    other_side = later | {"side": "A", "oid": 18}
+    async with trio.open_nursery() as nursery:
+        server = InfoServer(nursery, userFillsByTime=[FILL, later, other_side, later])
+        venue = adapter(server)
+        history = await venue.load_fills(1_700_000_000_007_999_999)
+        assert server.asked[-1] == {
+            "type": "userFillsByTime",
+            "user": MASTER,
+            "startTime": 1_700_000_000_007,
+        }
+        await venue.load_fills(-1)
+        assert server.asked[-1]["startTime"] == 0
+        await venue.aclose()
+    assert history.complete
+    first, second, third = history.fills
+    assert (first.trade_id, first.client_order_id, first.venue_order_id) == ("900", CLOID, "17")
+    assert (first.price, first.quantity) == (Decimal("0.01"), Decimal(30))
+    assert (second.trade_id, second.side, second.client_order_id) == ("901", Side.BUY, None)
+    assert (third.trade_id, third.side) == ("901", Side.SELL)
+
+
+async def test_fills_of_an_agent_are_not_loaded_as_none():
+    async with trio.open_nursery() as nursery:
+        venue = adapter(InfoServer(nursery, userRole={"role": "agent"}, userFillsByTime=[]))
+        with pytest.raises(LinkRefused, match="is an agent"):
+            await venue.load_fills(0)
+        await venue.aclose()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (500, LinkError),
+        (422, LinkRefused),
+        (None, DecodeError),
+        ([FILL, FILL | {"px": "0"}], DecodeError),
+        ([FILL | {"time": -1}], DecodeError),
+    ],
+)
+async def test_fills_that_cannot_be_had_say_why(answer, error):
+    async with trio.open_nursery() as nursery:
+        server = InfoServer(nursery)
+        server.answers["userFillsByTime"] = answer
+        venue = adapter(server)
+        with pytest.raises(error, match="userFillsByTime"):
+            await venue.load_fills(0)
+        await venue.aclose()
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -257,6 +483,8 @@ async def test_without_credentials_there_is_market_data_only():
             await venue.load_account()
         with pytest.raises(LinkRefused, match="account is not set"):
             await venue.query_order(CLOID)
+        with pytest.raises(LinkRefused, match="account is not set"):
+            await venue.load_fills(0)
         with pytest.raises(ValueError, match="account"):
             venue.session(("orderUpdates",))
 
@@ -330,3 +558,45 @@ async def test_real_answers_are_understood(captures: Path):
     ]
     known = {each.id for each in instruments}
     assert {each.instrument_id for each in report.positions} <= known
+
+
+SPOT_META = {
+    "tokens": [
+        {"name": "USDC", "index": 0, "szDecimals": 8},
+        {"name": "PURR", "index": 1, "szDecimals": 0},
+        {"name": "HYPE", "index": 150, "szDecimals": 2},
+        {"name": "USDH", "index": 360, "szDecimals": 2},
+    ],
+    "universe": [
+        {"name": "PURR/USDC", "index": 0, "tokens": [1, 0]},
+        {"name": "@232", "index": 232, "tokens": [150, 360]},
+        {"name": "@107", "index": 107, "tokens": [150, 0]},
+    ],
+}
+
+
+async def test_the_spot_wallet_is_balances_and_positions_of_pairs_in_dollars():
+    balances = [
+        {"coin": "USDC", "token": 0, "hold": "10.5", "total": "100.25", "entryNtl": "0.0"},
+        {"coin": "HYPE", "token": 150, "hold": "0.0", "total": "2.001", "entryNtl": "50.0"},
+        {"coin": "USDH", "token": 360, "hold": "0.0", "total": "7.0", "entryNtl": "7.0"},
+    ]
+    answers = {"spotMeta": SPOT_META, "spotClearinghouseState": {"balances": balances}}
+    async with trio.open_nursery() as nursery:
+        server = InfoServer(
+            nursery, meta=META, clearinghouseState=STATE, frontendOpenOrders=[], **answers
+        )
+        venue = adapter(server)
+        await venue.load_instruments()
+        report = await venue.load_account()
+        await venue.aclose()
+    margin, *spot = report.account.balances
+    assert (margin.currency, margin.is_spot) == ("USDC", False)
+    assert [(each.currency, each.total, each.free, each.is_spot) for each in spot] == [
+        ("USDC", Decimal("100.25"), Decimal("89.75"), True),
+        ("HYPE", Decimal("2.001"), Decimal("2.001"), True),
+        ("USDH", Decimal("7.0"), Decimal("7.0"), True),
+    ]
+    owned = report.positions[-1]
+    assert (owned.instrument_id, owned.quantity) == ("hyperliquid.@107", Decimal("2.001"))
+    assert len(report.positions) == 3  # neither dollars nor what has no pair in dollars

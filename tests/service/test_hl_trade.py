@@ -11,24 +11,38 @@ import pytest
 import trio
 import trio.testing
 
+from tests.harness.order_entry import BTC, ETH, KEY, SECRET, make_budget, make_entry
 from zq_daemon.config.schema import HyperliquidConfig
 from zq_daemon.errors import LinkError
-from zq_daemon.model.ids import AccountId, InstrumentId, StrategyId, client_order_id
+from zq_daemon.model.ids import (
+    AccountId,
+    InstrumentId,
+    StrategyId,
+    VenueOrderId,
+    client_order_id,
+    external_client_order_id,
+)
 from zq_daemon.model.market import Side
 from zq_daemon.model.order import Order, OrderType, TimeInForce
 from zq_daemon.ports.clock import NS_PER_MS, VirtualClock
+from zq_daemon.venue.hyperliquid.action import wire_number
+from zq_daemon.venue.hyperliquid.posts import MAX_PENDING
 from zq_daemon.venue.hyperliquid.session import HyperliquidSession
-from zq_daemon.venue.hyperliquid.sign import AgentKey, action_hash, recover_signer
-from zq_daemon.venue.hyperliquid.trade import MAX_PENDING, HyperliquidOrderEntry, wire_number
-from zq_daemon.venue.interface import Acknowledged, Ambiguous, Executed, NotSent, Refused, Reply
+from zq_daemon.venue.hyperliquid.sign import action_hash, recover_signer
+from zq_daemon.venue.hyperliquid.trade import HyperliquidOrderEntry
+from zq_daemon.venue.interface import (
+    Acknowledged,
+    Ambiguous,
+    Executed,
+    Held,
+    Modification,
+    NotSent,
+    Refused,
+    Reply,
+)
 
 pytestmark = pytest.mark.virtual
 
-BTC = InstrumentId("hyperliquid.BTC")
-ETH = InstrumentId("hyperliquid.ETH")
-ASSETS = {BTC: 0, ETH: 1}
-SECRET = "0123456789" * 6 + "0123"
-KEY = AgentKey.from_text(SECRET)
 CONFIG = HyperliquidConfig(post_timeout_ms=10_000, order_validity_ms=15_000)
 
 
@@ -69,9 +83,7 @@ def order(counter: int = 1, **changes: Any) -> Order:
 
 
 def entry(config: HyperliquidConfig = CONFIG) -> HyperliquidOrderEntry:
-    return HyperliquidOrderEntry(
-        config=config, clock=VirtualClock(), key=KEY, asset_of=ASSETS.__getitem__
-    )
+    return make_entry(config)
 
 
 def reply(post_id: int, response: Any) -> Reply:
@@ -99,7 +111,9 @@ async def answered(response: Any, orders: int = 1, kind: str = "submit") -> Any:
     prepare = {
         "submit": trading.prepare_submit,
         "cancel": trading.prepare_cancel,
-        "modify": lambda given: trading.prepare_modify(given[0], Decimal(1), Decimal(1)),
+        "modify": lambda given: trading.prepare_modify(
+            [Modification(each, Decimal(1), Decimal(1)) for each in given]
+        ),
     }[kind]
     found: list[Any] = []
 
@@ -169,14 +183,211 @@ async def test_a_modify_tells_what_shall_rest_less_what_is_filled():
     trading, wire = entry(), Wire()
     trading.attach(wire)
     live = order(6, filled_quantity=Decimal("0.004"))
-    await trading.send(trading.prepare_modify(live, Decimal("50001"), Decimal("0.02")))
+    change = Modification(live, Decimal("50001"), Decimal("0.02"))
+    await trading.send(trading.prepare_modify([change]))
     payload = await wire.payload()
     (modify,) = payload["action"]["modifies"]
     assert payload["action"]["type"] == "batchModify"
     assert modify["oid"] == modify["order"]["c"] == live.client_order_id
     assert (modify["order"]["p"], modify["order"]["s"]) == ("50001", "0.016")
     with pytest.raises(ValueError, match="not a price or size"):
-        trading.prepare_modify(live, Decimal("50001"), Decimal("0.004"))
+        trading.prepare_modify([Modification(live, Decimal("50001"), Decimal("0.004"))])
+
+
+@pytest.mark.parametrize(
+    ("order_type", "trigger"),
+    [
+        (OrderType.STOP_MARKET, {"isMarket": True, "triggerPx": "49000", "tpsl": "sl"}),
+        (OrderType.STOP_LIMIT, {"isMarket": False, "triggerPx": "49000", "tpsl": "sl"}),
+        (OrderType.TAKE_PROFIT_MARKET, {"isMarket": True, "triggerPx": "49000", "tpsl": "tp"}),
+        (OrderType.TAKE_PROFIT_LIMIT, {"isMarket": False, "triggerPx": "49000", "tpsl": "tp"}),
+    ],
+)
+async def test_a_trigger_order_has_its_terms_in_the_documented_order(order_type, trigger):
+    terms = {"order_type": order_type, "trigger_price": Decimal("49000.0"), "reduce_only": True}
+    immediate = TimeInForce.IOC if order_type.is_market else TimeInForce.GTC
+    request = entry().prepare_submit([order(side=Side.SELL, time_in_force=immediate, **terms)])
+    action = msgspec.json.decode(request.payload)["action"]
+    (wired,) = action["orders"]
+    assert list(wired) == ["a", "b", "p", "s", "r", "t", "c"]
+    assert list(wired["t"].items()) == [("trigger", trigger)]
+    assert list(wired["t"]["trigger"]) == ["isMarket", "triggerPx", "tpsl"]
+    assert (wired["r"], action["grouping"]) == (True, "na")
+
+
+def grouped(orders: list[Order], **how: Any) -> str:
+    payload = msgspec.json.decode(entry().prepare_submit(orders, **how).payload)
+    return str(payload["action"]["grouping"])
+
+
+def exits(count: int = 2, **changes: Any) -> list[Order]:
+    """Stops, which protect what order 1 fills unless *changes* say otherwise."""
+    terms: dict[str, Any] = {
+        "order_type": OrderType.STOP_MARKET,
+        "trigger_price": Decimal(49_000),
+        "reduce_only": True,
+        "parent_id": client_order_id(7, 1),
+    }
+    return [order(2 + number, **(terms | changes)) for number in range(count)]
+
+
+async def test_a_bracket_is_one_group_behind_its_entry():
+    assert grouped([order(1), *exits()]) == "normalTpsl"
+    assert grouped([order(1), *exits(1)]) == "normalTpsl"
+    assert grouped(exits(parent_id=None)) == "na"
+
+
+async def test_what_protects_a_position_follows_its_size():
+    assert grouped(exits(parent_id=None), protects_position=True) == "positionTpsl"
+
+
+@pytest.mark.parametrize(
+    ("orders", "how"),
+    [
+        (exits(), {}),
+        ([order(9), *exits()], {}),
+        ([order(1), *exits(), order(9)], {}),
+        ([*exits(1), order(1)], {}),
+        ([order(1), *exits()], {"protects_position": True}),
+        (exits(parent_id=None, reduce_only=False), {"protects_position": True}),
+        ([order(1)], {"protects_position": True}),
+    ],
+)
+async def test_orders_that_do_not_belong_together_are_a_value_error(orders, how):
+    with pytest.raises(ValueError, match="entry"):
+        entry().prepare_submit(orders, **how)
+
+
+async def test_several_modifications_are_one_request_with_an_outcome_each():
+    trading, wire = entry(), Wire()
+    trading.attach(wire)
+    changes = [
+        Modification(order(1), Decimal(49_000), Decimal("0.02")),
+        Modification(by_hand("17", instrument_id=ETH), Decimal(3_000), Decimal("0.5")),
+        Modification(exits(1)[0], Decimal(48_000), Decimal("0.01")),
+    ]
+    request = trading.prepare_modify(changes)
+    assert request.client_order_ids == tuple(each.order.client_order_id for each in changes)
+    found: list[Any] = []
+
+    async def send() -> None:
+        found.extend(await trading.send(request))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        payload = await wire.payload()
+        answer = statuses({"resting": {"oid": 5}}, {"error": "Order has zero size."}, "success")
+        trading.resolve(reply(1, answer))
+    named = [(each["oid"], each["order"]["p"]) for each in payload["action"]["modifies"]]
+    assert named == [
+        (client_order_id(7, 1), "49000"),
+        (17, "3000"),
+        (client_order_id(7, 2), "48000"),
+    ]
+    assert [type(each) for each in found] == [Acknowledged, Refused, Acknowledged]
+
+
+NOW_NS = 1_700_000_000_000 * NS_PER_MS
+
+
+async def test_a_scheduled_cancel_is_set_and_taken_back():
+    trading, wire = entry(), Wire()
+    trading.attach(wire)
+    for at_ns, action in (
+        (NOW_NS + 60_000 * NS_PER_MS, {"type": "scheduleCancel", "time": 1_700_000_060_000}),
+        (None, {"type": "scheduleCancel"}),
+    ):
+        request = trading.prepare_schedule_cancel(at_ns)
+        assert (request.kind, request.client_order_ids) == ("schedule_cancel", ())
+        with trio.move_on_after(0):
+            await trading.send(request)
+        assert wire.sent[-1]["request"]["payload"]["action"] == action
+        assert _signer(wire.sent[-1]["request"]["payload"]) == KEY.address
+    trading.prepare_schedule_cancel(NOW_NS + 5_000 * NS_PER_MS)
+    with pytest.raises(ValueError, match="5000 ms ahead"):
+        trading.prepare_schedule_cancel(NOW_NS + 4_999 * NS_PER_MS)
+
+
+async def test_leverage_names_asset_margin_and_multiple():
+    trading, wire = entry(), Wire()
+    trading.attach(wire)
+    request = trading.prepare_leverage(ETH, 20, is_cross=False)
+    with trio.move_on_after(0):
+        await trading.send(request)
+    assert list((await wire.payload())["action"].items()) == [
+        ("type", "updateLeverage"),
+        ("asset", 1),
+        ("isCross", False),
+        ("leverage", 20),
+    ]
+    for instrument, leverage in ((ETH, 0), (InstrumentId("hyperliquid.NOPE"), 3)):
+        with pytest.raises(ValueError, match=r"leverage 0|not known"):
+            trading.prepare_leverage(instrument, leverage, is_cross=True)
+
+
+async def test_a_request_about_no_order_has_one_outcome():
+    trading = entry()
+    (found,) = await trading.send(trading.prepare_schedule_cancel(None))
+    assert found == NotSent(detail="no private connection")
+
+
+async def test_posts_count_as_messages_and_as_weight():
+    clock = VirtualClock()
+    spent = make_budget(clock, weight=1_200, messages=2_000)
+    trading, wire = make_entry(CONFIG, clock=clock, budget=spent), Wire()
+    trading.attach(wire)
+    for count in (1, 40):
+        with trio.move_on_after(0):
+            await trading.send(trading.prepare_submit([order(each) for each in range(count)]))
+    assert (spent.status()["messages_used"], spent.status()["weight_used"]) == (2, 3)
+
+
+def by_hand(oid: str | None, **changes: Any) -> Order:
+    """An order without a client order id at the venue, as it is tracked."""
+    known = None if oid is None else VenueOrderId(oid)
+    tracked = external_client_order_id(AccountId("hyperliquid.0x1"), known or VenueOrderId("17"))
+    return attrs.evolve(order(), client_order_id=tracked, venue_order_id=known, **changes)
+
+
+async def test_external_orders_are_cancelled_by_order_id():
+    trading, wire = entry(), Wire()
+    trading.attach(wire)
+    orders = [by_hand("17", instrument_id=ETH), by_hand("9000000000")]
+    request = trading.prepare_cancel(orders)
+    assert request.client_order_ids == tuple(each.client_order_id for each in orders)
+    await trading.send(request)
+    payload = await wire.payload()
+    assert payload["action"] == {
+        "type": "cancel",
+        "cancels": [{"a": 1, "o": 17}, {"a": 0, "o": 9_000_000_000}],
+    }
+    assert _signer(payload) == KEY.address
+
+
+async def test_one_request_does_not_cancel_external_orders_and_others():
+    trading = entry()
+    with pytest.raises(ValueError, match="not both"):
+        trading.prepare_cancel([order(1), by_hand("17")])
+
+
+@pytest.mark.parametrize("oid", [None, "", "0x17", "1.5", "-4"])
+async def test_an_external_order_without_a_number_cannot_be_named(oid):
+    trading = entry()
+    with pytest.raises(ValueError, match="venue order id"):
+        trading.prepare_cancel([by_hand(oid)])
+    with pytest.raises(ValueError, match="venue order id"):
+        trading.prepare_modify([Modification(by_hand(oid), Decimal(1), Decimal(1))])
+
+
+async def test_an_external_order_is_modified_by_order_id_and_gets_its_client_order_id():
+    trading, wire = entry(), Wire()
+    trading.attach(wire)
+    live = by_hand("17")
+    change = Modification(live, Decimal("50001"), Decimal("0.02"))
+    await trading.send(trading.prepare_modify([change]))
+    (modify,) = (await wire.payload())["action"]["modifies"]
+    assert modify["oid"] == 17
+    assert modify["order"]["c"] == live.client_order_id
 
 
 async def test_a_sub_account_is_named_and_signed():
@@ -214,6 +425,14 @@ async def test_nonces_grow_within_a_millisecond_and_follow_the_clock():
         order(price=Decimal("NaN")),
         order(instrument_id=InstrumentId("hyperliquid.NOPE")),
         order(post_only=True, time_in_force=TimeInForce.IOC),
+        order(order_type=OrderType.STOP_MARKET),
+        order(order_type=OrderType.STOP_LIMIT, trigger_price=Decimal(0)),
+        order(order_type=OrderType.STOP_LIMIT, trigger_price=Decimal(1), post_only=True),
+        order(
+            order_type=OrderType.TAKE_PROFIT_LIMIT,
+            trigger_price=Decimal(1),
+            time_in_force=TimeInForce.IOC,
+        ),
     ],
 )
 async def test_what_cannot_be_written_is_a_value_error_before_a_nonce_is_spent(bad):
@@ -248,14 +467,16 @@ async def test_the_answers_of_single_orders():
     assert await answered(
         statuses({"filled": {"totalSz": "?", "avgPx": "1", "oid": 5}})
     ) == Acknowledged(venue_order_id="5")
-    for word in ("waitingForFill", "waitingForTrigger"):
-        assert await answered(statuses(word)) == Acknowledged(venue_order_id=None)
+    assert await answered(statuses("waitingForTrigger")) == Acknowledged(venue_order_id=None)
+    assert await answered(statuses("waitingForFill")) == Held()
     assert await answered(statuses("success"), kind="cancel") == Acknowledged(venue_order_id=None)
 
 
 async def test_each_order_of_a_batch_has_its_own_outcome():
     found = await answered(
-        statuses({"resting": {"oid": 1}}, {"error": "Order has invalid price."}, "waitingForFill"),
+        statuses(
+            {"resting": {"oid": 1}}, {"error": "Order has invalid price."}, "waitingForTrigger"
+        ),
         orders=3,
     )
     assert found == [
@@ -355,12 +576,12 @@ async def test_a_whole_failure_that_may_hide_a_live_order_is_ambiguous(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "429 Too Many Requests",
         "408 Request Timeout",
         "500 Internal Server Error",
         "502 Bad Gateway",
         "504 Gateway Timeout",
         "something without a status",
+        "something with 429 in it",
         "422 Invalid nonce: duplicate nonce 5",
     ],
 )
@@ -374,6 +595,9 @@ async def test_a_server_error_is_ambiguous(text):
         ("422 Unprocessable Entity: Failed to deserialize the JSON body", "bad_request"),
         ("400 Bad Request", "bad_request"),
         ("422: User or API Wallet 0xabc does not exist.", "signer"),
+        ("429 Too Many Requests", "rate_limit"),
+        ("429: try again later", "rate_limit"),
+        ("HTTP/1.1 429 null", "rate_limit"),
     ],
 )
 async def test_a_client_error_is_definite(text, code):

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from zq_daemon.errors import LinkError
+from zq_daemon.errors import LinkError, NeverSentError
 from zq_daemon.ports.http import HttpClient, HttpReply
 
 pytestmark = pytest.mark.virtual
@@ -313,5 +313,48 @@ async def test_a_cancelled_call_closes_its_connection():
         with trio.move_on_after(1) as scope:
             await http.post_json("/info", 0)
         assert scope.cancelled_caught
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.open == 0
+
+
+async def test_what_never_left_is_told_apart_from_what_may_have_arrived():
+    async def silent(server: Server, stream: trio.abc.Stream, _number: int) -> None:
+        await server.take(stream, h11.Connection(h11.SERVER))
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        server = Server(nursery, silent)
+        server.refuse = "refused"
+        with pytest.raises(NeverSentError, match="refused"):
+            await client(server).post_json("/exchange", 1)
+        server.refuse = ""
+        http = client(server, max_connections=1)
+        nursery.start_soon(_expect_never_sent_while_busy, http)
+        with pytest.raises(LinkError, match="no answer within 5 s") as lost:
+            await http.post_json("/exchange", 1)
+        assert not isinstance(lost.value, NeverSentError)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def _expect_never_sent_while_busy(http: HttpClient) -> None:
+    with pytest.raises(NeverSentError, match="no connection within 5 s"):
+        await http.post_json("/exchange", 2)
+
+
+async def test_only_a_query_goes_over_a_connection_that_was_idle_for_long():
+    async with trio.open_nursery() as nursery:
+        server = Server(nursery, echo)
+        http = client(server)
+        for pause_s, idempotent, connections in (
+            (0, False, 1),
+            (4, False, 1),
+            (30, True, 1),
+            (30, False, 2),
+        ):
+            await trio.sleep(pause_s)
+            await http.post_json("/exchange", 1, idempotent=idempotent)
+            assert len(server.connections) == connections
+        await http.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert server.open == 0

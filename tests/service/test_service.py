@@ -84,6 +84,36 @@ async def test_start_up_can_be_cancelled() -> None:
     assert trio.current_time() == pytest.approx(2, abs=1e-6)
 
 
+@pytest.mark.virtual
+@pytest.mark.parametrize("before", [True, False])
+async def test_a_cancellation_in_the_moment_of_the_start_ends_the_service(before: bool) -> None:
+    """It has started, or is about to, and nobody is in the body yet to leave it."""
+    worker, cutter, outside = Worker(), Cutter(), trio.CancelScope()
+
+    async def run(*, task_status: trio.TaskStatus[str]) -> None:
+        if before:
+            outside.cancel()
+        task_status.started("serving")
+        outside.cancel()
+        await worker.run(task_status=trio.TASK_STATUS_IGNORED)
+
+    async def cut_what_hangs() -> None:
+        await trio.sleep(30)
+        cutter.cut()
+
+    async with trio.open_nursery() as watching:
+        watching.start_soon(cut_what_hangs)
+        with outside:
+            async with open_service(
+                run, name="w", stop=worker.send.close, grace_s=5, cutter=cutter
+            ):
+                await trio.sleep_forever()
+        watching.cancel_scope.cancel()
+    assert outside.cancelled_caught
+    assert trio.current_time() == pytest.approx(0, abs=1e-6)
+    assert worker.log == ([] if before else ["drained"])
+
+
 async def test_a_failing_child_cancels_the_body_and_is_raised() -> None:
     async def fails(*, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()

@@ -27,7 +27,7 @@ from zq_daemon.model.market import (
 )
 from zq_daemon.model.order import OrderType, TimeInForce
 from zq_daemon.strategy.base import Strategy
-from zq_daemon.strategy.host import StrategyState
+from zq_daemon.strategy.hosted import StrategyState
 
 
 class Recorder(Strategy):
@@ -268,6 +268,33 @@ def test_a_fault_costs_only_its_strategy() -> None:
     assert rig.host.state("good") is StrategyState.STOPPED
 
 
+def test_orders_are_held_where_the_configuration_says_so() -> None:
+    rig = running(config(Fragile, name="bad", on_fault="hold"), config(Recorder, name="good"))
+    with capture_logs() as logged:
+        rig.publish_trade()
+    (line,) = logged
+    assert (line["on_fault"], line["live_orders"]) == ("hold", 1)
+    rig.pass_time(60_000)
+    rig.host.halt_for(None, "link gone")
+    assert rig.asked(CancelAllOrders) == []
+    (order,) = rig.submitted
+    rig.accept(order)
+    rig.fill(order, "0.5")
+    status, _ = rig.host.status()
+    assert (status["on_fault"], status["live_orders"]) == ("hold", 1)
+    assert status["positions"] == {BTC: "0.5"}
+    assert status["reason"].endswith("boom in trade; its orders are held")
+    assert rig.health[0].reason == status["reason"]
+
+
+def test_a_halt_cancels_whatever_becomes_of_faults() -> None:
+    rig = running(config(Recorder, on_fault="hold"))
+    rig.strategy("mine").context.submit_limit(BTC, Side.BUY, Decimal(1), Decimal(99))
+    rig.host.halt("mine", "link gone")
+    assert rig.asked(CancelAllOrders) == [CancelAllOrders(strategy_id="mine")]
+    assert rig.host.status()[0]["reason"] == "link gone"
+
+
 @pytest.mark.parametrize("where", ["start", "stop"])
 def test_raising_at_either_end_is_contained(where: str) -> None:
     rig = running(config(Fragile, name="bad", params={"where": where}), config(Recorder))
@@ -337,12 +364,43 @@ def test_a_lost_link_halts_who_depends_on_it() -> None:
     rig.fill(rig.submitted[0], "1")
     assert isinstance(one.heard[-2], OrderFilled)  # it still hears of its orders
     assert rig.host.status()[0]["reason"] == "link down"
-    rig.host.resume_for(None)
+    rig.host.resume("one")
     rig.publish_trade()
     assert rig.host.state("one") is StrategyState.RUNNING
     assert [type(each).__name__ for each in one.heard].count("Trade") == 1
     assert one.heard.count("start") == 1
     assert [event.healthy for event in rig.health] == [False, True]
+
+
+def test_only_a_halted_strategy_can_be_resumed() -> None:
+    rig = Rig()
+    rig.load(config(Fragile, name="bad"), config(Recorder, name="good"))
+    for name, said in {
+        "nobody": "no strategy 'nobody'; there are: bad, good",
+        "good": "strategy good has not started yet",
+    }.items():
+        with pytest.raises(StrategyError, match=said):
+            rig.host.resume(name)
+    rig.host.start()
+    with pytest.raises(StrategyError, match=r"strategy good runs: it is not halted$"):
+        rig.host.resume("good")
+    rig.publish_trade()
+    with pytest.raises(StrategyError, match=r"cannot be resumed: correct it .*\(.*boom in trade\)"):
+        rig.host.resume("bad")
+    rig.host.stop()
+    with pytest.raises(StrategyError, match="strategy good is stopped: the daemon is stopping"):
+        rig.host.resume("good")
+    with pytest.raises(StrategyError, match="there are: none"):
+        Rig().host.resume("good")
+
+
+def test_one_that_faults_as_it_is_resumed_is_not_well() -> None:
+    rig = Rig()
+    rig.load(config(Fragile, params={"where": "start"}))
+    rig.host.halt("mine", "link refused")
+    with pytest.raises(StrategyError, match=r"faulted as it was resumed: .*boom in start"):
+        rig.host.resume("mine")
+    assert [event.healthy for event in rig.health] == [False, False]
 
 
 def test_halted_before_the_start_it_starts_when_resumed() -> None:
@@ -424,6 +482,22 @@ def test_a_strategy_that_hears_nothing_takes_no_parameters() -> None:
     assert rig.strategy("bad").params.where == "trade"
     rig.host.stop()
     assert rig.host.reload([config(Recorder, name="good", params={"size": 6})]) == ()
+
+
+def test_reloading_changes_what_becomes_of_a_fault_until_there_is_one() -> None:
+    rig = running(config(Fragile))
+    rig.host.reload([config(Fragile, on_fault="hold")])
+    rig.publish_trade()
+    rig.host.reload([config(Fragile, on_fault="cancel")])
+    assert rig.asked(CancelAllOrders) == []
+    assert rig.host.status()[0]["reason"].endswith("its orders are held")
+
+
+def test_a_reload_that_is_refused_changes_nothing_of_that() -> None:
+    rig = running(config(Fragile))
+    with pytest.raises(ConfigError):
+        rig.host.reload([config(Fragile, on_fault="hold", params={"wear": "trade"})])
+    assert rig.host.status()[0]["on_fault"] == "cancel"
 
 
 def test_a_strategy_that_refuses_its_parameters_has_not_taken_them() -> None:

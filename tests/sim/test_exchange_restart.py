@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trio
@@ -19,6 +19,7 @@ from tests.harness.process import demo_config
 from zq_daemon.assembly import Ports
 from zq_daemon.config.load import parse_document, structure_config
 from zq_daemon.config.schema import DaemonConfig
+from zq_daemon.core.reconcile import PositionDifference
 from zq_daemon.daemon import Daemon, open_daemon
 from zq_daemon.embedded import EmbeddedExchange
 from zq_daemon.model.event import (
@@ -38,7 +39,13 @@ from zq_daemon.venue.hyperliquid.sign import AgentKey
 _PORT = 18_473
 _KEY = bytes(range(1, 33))
 _BTC = InstrumentId("hyperliquid.BTC")
-_WEIGHTS = {"orderStatus": 2, "clearinghouseState": 2, "frontendOpenOrders": 20, "userRole": 60}
+_WEIGHTS = {
+    "orderStatus": 2,
+    "clearinghouseState": 2,
+    "spotClearinghouseState": 2,
+    "frontendOpenOrders": 20,
+    "userRole": 60,
+}
 """What the venue counts for a query of the type, of 1,200 a minute."""
 
 
@@ -52,6 +59,7 @@ class World:
     disk: MemoryDisk = field(factory=lambda: MemoryDisk(sync_s=0.0002))
     events: list[tuple[float, Any]] = field(factory=list)
     queries: list[tuple[float, str]] = field(factory=list)
+    on_position_difference: Literal["halt", "report"] = "halt"
 
     def config(self) -> DaemonConfig:
         """The demo, at an exchange that is not part of the daemon."""
@@ -67,6 +75,7 @@ class World:
             state_dir=str(self.folder),
             venues=evolve(config.venues, hyperliquid=venue),
             exchange=evolve(config.exchange, enabled=False),
+            on_position_difference=self.on_position_difference,
         )
 
     def embedded(self, seed: int) -> EmbeddedExchange:
@@ -165,8 +174,11 @@ def _stated(embedded: EmbeddedExchange) -> Decimal:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_exchange_that_forgot_everything_leaves_nothing_stuck(world: World, seed: int) -> None:
+    world = evolve(
+        world, on_position_difference="report"
+    )  # the second one knows no trade of the first
     run_virtual(seed, _replace_exchange, world, seed)
-    assert world.worst_minute() < 400
+    assert world.worst_minute() < 720  # three fifths of what the venue takes
 
 
 async def _kill_in_an_outage(world: World, seed: int, noticed: bool) -> None:
@@ -222,3 +234,45 @@ async def _fill_in_an_outage(world: World, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_fills_of_an_outage_complete_their_orders_without_an_alarm(world: World, seed: int) -> None:
     run_virtual(seed, _fill_in_an_outage, world, seed)
+
+
+async def _take_over(world: World, seed: int) -> None:
+    async with trio.open_nursery() as nursery:
+        first = world.embedded(seed)
+        await nursery.start(first.run)
+        async with world.daemon(seed) as daemon:
+            account, execution = daemon.parts.accounts[0], daemon.parts.execution
+            await trio.sleep(30)
+            while not daemon.parts.portfolio.quantity(account, _BTC):
+                await trio.sleep(0.1)
+            first.stop()
+            await world.network.partition("127.0.0.1", _PORT)
+            await trio.sleep(3)
+            second = world.embedded(seed + 100)
+            await nursery.start(second.run)
+            world.network.heal("127.0.0.1", _PORT)
+            with trio.fail_after(600):
+                while not execution.stats()["halted_accounts"]:
+                    await trio.sleep(0.1)
+            await trio.sleep(30)
+            assert not daemon.parts.cache.orders_live()
+            halted = trio.current_time()
+            await trio.sleep(60)
+            assert not world.since(halted, OrderAccepted)
+            look = await execution.look()
+            assert any(isinstance(each.difference, PositionDifference) for each in look.findings)
+            done = await execution.reconcile()
+            assert len(done.adjusted) == 1
+            assert daemon.parts.portfolio.quantity(account, _BTC) == _stated(second)
+            lifted = trio.current_time()
+            await trio.sleep(60)
+            assert execution.stats()["halted_accounts"] == []
+            assert world.since(lifted, OrderAccepted)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_such_an_account_is_halted_until_its_positions_are_taken_over(
+    world: World, seed: int
+) -> None:
+    run_virtual(seed, _take_over, world, seed)

@@ -23,6 +23,7 @@ LAYERS = {
     "config": 1,
     "core": 1,
     "ports": 1,
+    "log": 2,
     "runtime": 2,
     "telemetry": 2,
     "journal": 3,
@@ -66,6 +67,9 @@ OUTSIDE_MODULES = frozenset(
 
 OUTSIDE_ALLOWED: dict[tuple[str, str], str] = {}
 """Uses of `OUTSIDE_MODULES` outside `ports`: (path, module) and why."""
+
+TEST_ONLY = frozenset({"eth_account", "eth_utils", "hyperliquid", "hypothesis", "pytest"})
+"""Installed for the tests: oracles and tools, which the daemon itself runs without."""
 
 WAITS_ALLOWED: dict[str, str] = {}
 """Loops that look like sleep-polling and are not: `path:function` and why."""
@@ -183,6 +187,14 @@ def core_is_synchronous(sources: Sequence[Source]) -> Iterator[str]:
         for function in source.functions():
             if isinstance(function, ast.AsyncFunctionDef):
                 yield f"{source.path}:{function.lineno}: async def {function.name}"
+
+
+def no_test_only_imports(sources: Sequence[Source]) -> Iterator[str]:
+    """What is installed for the tests only is not imported by the package."""
+    for source in sources:
+        for each in _imports(source):
+            if each.target.partition(".")[0] in TEST_ONLY:
+                yield f"{source.path}:{each.line}: imports {each.target}, which only tests have"
 
 
 def short_functions(sources: Sequence[Source]) -> Iterator[str]:
@@ -322,6 +334,7 @@ SOURCE_RULES: tuple[Rule, ...] = (
     no_relative_imports,
     no_import_cycles,
     core_is_synchronous,
+    no_test_only_imports,
     short_functions,
     short_files,
     no_blanket_except,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+from decimal import Decimal
 from typing import Any
 
 from zq_daemon.core.matching import MatchingBook
 from zq_daemon.venue.exchange.exchange import Exchange
-from zq_daemon.venue.exchange.perp import LISTED
+from zq_daemon.venue.exchange.listing import LISTED, PAIRS, TRADED
 from zq_daemon.venue.hyperliquid.sign import AgentKey, action_hash, sign_l1_action
 
 START_NS = 1_700_000_000_000_000_000
-COINS = [perp.name for perp in LISTED]
+COINS = [each.name for each in (*TRADED, *PAIRS)]
 
 
 class HandClock:
@@ -35,11 +36,12 @@ class StillMarket:
     """Books in which only users' orders are."""
 
     universe = LISTED
+    pairs = PAIRS
     recorded = ()
     is_lossless = False
 
     def __init__(self) -> None:
-        self.books = {coin: MatchingBook() for coin in COINS}
+        self.books = {each.name: MatchingBook() for each in (*LISTED, *PAIRS)}
 
     def matcher(self, coin):
         return self.books[coin]
@@ -47,8 +49,11 @@ class StillMarket:
     def oracle(self, coin):
         return None
 
-    def listened(self, now_ns):
-        pass
+    def listened(self, channel, coin, now_ns):
+        return ()
+
+    def delay_ns(self, coins):
+        return 0
 
     def next_due_ns(self):
         return None
@@ -68,13 +73,17 @@ class User:
 class Rig:
     """An exchange and three users with accounts."""
 
-    def __init__(self, market: Any = None, **options: Any) -> None:
-        self.clock = HandClock()
+    def __init__(self, market: Any = None, clock: Any = None, **options: Any) -> None:
+        self.clock = clock or HandClock()
+        options = {"strict_accounts": True, "balance": Decimal(10_000)} | options
         self.exchange = Exchange(self.clock, market or StillMarket(), **options)
         self.alice, self.bob, self.carol = (User(number) for number in (1, 2, 3))
         for user in (self.alice, self.bob, self.carol):
             self.exchange.open_account(user.address)
         self._nonces = itertools.count(START_NS // 1_000_000)
+
+    def next_nonce(self) -> int:
+        return next(self._nonces)
 
     def envelope(
         self,
@@ -99,8 +108,8 @@ class Rig:
     def send(self, user: User, action: dict[str, Any], **options: Any) -> dict[str, Any]:
         return self.exchange.action(self.envelope(user, action, **options))
 
-    def statuses(self, user: User, action: dict[str, Any]) -> list[Any]:
-        reply = self.send(user, action)
+    def statuses(self, user: User, action: dict[str, Any], **options: Any) -> list[Any]:
+        reply = self.send(user, action, **options)
         assert reply["status"] == "ok", reply
         return reply["response"]["data"]["statuses"]
 

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -22,6 +21,7 @@ import structlog
 import trio
 from rich.console import Console
 
+from tests.harness.process import daemon_command, free_port
 from tests.service.strategy_rig import Rig, config
 from zq_daemon import daemon
 from zq_daemon.cli import main as cli
@@ -143,6 +143,10 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         ["exchange", "--port", "1", "--speed", "-1"],
         ["exchange", "--port", "1", "--speed", "much"],
         ["exchange", "--port", "1", "--seed", "1", "--replay", "x"],
+        ["exchange", "--port", "1", "--seed", "1", "--follow", "http://x"],
+        ["exchange", "--port", "1", "--queue", "middle"],
+        ["exchange", "--port", "1", "--order-latency-ms", "60001"],
+        ["exchange", "--port", "1", "--balance", "-1"],
     ],
 )
 def test_a_wrong_command_line_is_usage(
@@ -187,6 +191,14 @@ def test_the_example_is_sound(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["check", "--config", str(ROOT / "config.toml.example")]) == ExitCode.OK
     out = capsys.readouterr().out
     assert out.endswith("sound: 2 endpoints, 2 strategies, on the embedded exchange\n")
+
+
+def test_check_counts_what_is_enabled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.toml"
+    table = (ROOT / "config.toml.example").read_text()
+    path.write_text(table.replace('name = "maker"', 'name = "maker"\nenabled = false'))
+    assert run_command(["check", "--config", str(path)]) == ExitCode.OK
+    assert "sound: 2 endpoints, 1 strategy, on the" in capsys.readouterr().out
 
 
 STRATEGY = """
@@ -248,7 +260,7 @@ def test_check_looks_at_the_key_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "chmod 600" in capsys.readouterr().err
     key.chmod(0o600)
     assert run_command(["check", "--config", str(path)]) == ExitCode.CREDENTIALS
-    assert "expected 64 hexadecimal digits" in capsys.readouterr().err
+    assert f"secret {key}: agent key: expected 64 hexadecimal digits" in capsys.readouterr().err
 
 
 def test_check_tells_who_signs_for_whom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,8 +306,10 @@ def test_run_hands_the_daemon_its_configuration(
     monkeypatch.setattr(daemon, "run", run)
     path = tmp_path / "c.toml"
     path.write_text("tick_interval_ms = 7\n")
-    assert run_command(["run", "--config", str(path)]) == ExitCode.UNVERIFIED
-    assert [(config.tick_interval_ms, where) for config, where in started] == [(7, path)]
+    monkeypatch.chdir(tmp_path)
+    for given in (str(path), "c.toml"):
+        assert run_command(["run", "--config", given]) == ExitCode.UNVERIFIED
+    assert [(config.tick_interval_ms, where) for config, where in started] == [(7, path)] * 2
 
 
 def test_main_exits_with_the_commands_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,6 +420,10 @@ def test_positions_that_differ_are_told() -> None:
     assert "positions differ from the venue's: hyperliquid.BTC: ours 1, venue's 0" in text
 
 
+def test_a_key_that_is_near_its_end_is_told() -> None:
+    assert "0xb expires in 3 days" in drawn({"credentials": {"problem": "0xb expires in 3 days"}})
+
+
 def test_a_narrow_terminal_keeps_every_column() -> None:
     assert "net P&L" in drawn(STATUS, width=80)
 
@@ -428,7 +446,7 @@ def test_no_status_is_said() -> None:
 
 def spawn(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "zq_daemon", *arguments],
+        daemon_command(*arguments),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -487,13 +505,6 @@ async def test_watch_redraws_and_waits_for_a_daemon_that_went(
         nursery.cancel_scope.cancel()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_exchange_serves_until_a_signal(number: int) -> None:
     port = free_port()
@@ -533,6 +544,23 @@ def test_check_warns_of_what_does_not_fit_together(
 def test_the_version_is_also_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["--version"]) == ExitCode.OK
     assert capsys.readouterr().out.startswith("zq-daemon ")
+
+
+def test_budgets_are_shown_with_the_limits_that_are_known() -> None:
+    budgets = {"weight_used": 196, "weight_limit": 1200, "messages_used": 8, "messages_limit": None}
+    shown = drawn({"budgets": {**budgets, "actions_used": None, "refused": 3, "waiting_s": 2.5}})
+    assert "weight 196 of 1200  messages 8 of any number  refused 3  " in shown
+    assert "nothing is sent for 2.5s" in shown
+    assert "Budgets" not in drawn({"budgets": {}})
+
+
+def test_missing_faults_are_asked_for_by_their_own_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "none.toml"
+    arguments = ["exchange", "--port", str(free_port()), "--faults", str(path)]
+    assert run_command(arguments) == ExitCode.CONFIG
+    assert f"{path}: no such file; name another with --faults\n" in capsys.readouterr().err
 
 
 def test_what_needs_a_restart_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

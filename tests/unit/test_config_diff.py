@@ -54,6 +54,14 @@ def test_what_is_reloadable() -> None:
     )
 
 
+def test_what_becomes_of_a_fault_is_reloadable() -> None:
+    old = evolve(OLD, strategies=(strategy("a"), strategy("b")))
+    new = evolve(OLD, strategies=(strategy("a"), strategy("b", on_fault="hold")))
+    found = diff_config(old, new)
+    assert found == ConfigDiff(("strategies[1].on_fault",), ())
+    assert found.without([1]) == ConfigDiff((), ("strategies[1].on_fault",))
+
+
 def test_what_needs_a_restart() -> None:
     new = evolve(
         OLD,

@@ -142,6 +142,13 @@ def test_off_and_the_empty_string_unset() -> None:
         (ENDPOINT.replace("//h", "//" + "a." * 128 + "com"), "a.com': longer than 253"),
         ('[exchange]\nhost = "a..b"', "c.toml:2: exchange.host: host 'a..b': each part"),
         (ENDPOINT.replace("trades:BTC", "a b"), "streams[0]: expected a stream, e.g. "),
+        (ENDPOINT + "max_streams = 0\n", "max_streams: expected 1 to 1000, "),
+        (ENDPOINT + 'stale_ms = { "trades:BTC" = -1 }\n', 'stale_ms."trades:BTC": expected 0 to '),
+        (ENDPOINT + 'stale_ms = { "bbo:BTC" = 1 }\n', "not one of the endpoint's streams"),
+        (
+            ENDPOINT.replace("trades:BTC", "candle:BTC"),
+            "streams[0]: stream 'candle:BTC': needs a symbol and an interval",
+        ),
         (
             ENDPOINT.replace('"trades:BTC"', '"bbo:B", "bbo:B"'),
             "streams: expected each item once, ",
@@ -160,17 +167,34 @@ def test_off_and_the_empty_string_unset() -> None:
         (ENDPOINT + 'name = "a.b"', "name: expected a name of letters, digits"),
         (STRATEGY.replace('"m:C"', '"m.C"'), "strategies[0].use: expected module:Class"),
         (STRATEGY.replace("hyperliquid.BTC", "BTC"), "instruments[0]: instrument 'BTC': expected"),
+        (STRATEGY + 'on_fault = "pray"', "on_fault: expected one of 'cancel', 'hold', 'flatten', "),
         (STRATEGY.replace("hyperliquid.", "nyse."), "instruments[0]: expected one of 'hyperliq"),
         (STRATEGY.replace('"s"', '"daemon"'), "c.toml:2: strategies[0].name: 'daemon' is taken: d"),
         (STRATEGY.replace('"s"', '"external"'), "'external' is taken: daemon, execution, external"),
         (STRATEGY + 'bars = ["1m", "1y"]', "c.toml:5: strategies[0].bars[1]: bar '1y': expected"),
         (STRATEGY + "path = 5", 'strategies[0].path: expected a string in quotes (or ""), got 5'),
         ("[limits]\nbus_queue = 0", "limits.bus_queue: expected 1 to"),
+        ("[limits]\njournal_segment_bytes = 4096", "expected 2097152 to 268435456, got 4096"),
+        ("[limits]\njournal_pending_bytes = 1", "expected 65536 to 268435456, got 1"),
         ("[staleness]\nbook_ms = -1", "staleness.book_ms: expected 0 to"),
+        ("reconcile_interval_ms = 0", "c.toml:1: reconcile_interval_ms: expected 1 to"),
+        ("reconcile_fills_interval_ms = 0", "reconcile_fills_interval_ms: expected 1 to"),
+        ("housekeeping_interval_ms = 9", "housekeeping_interval_ms: expected 10 to 60000, got 9"),
+        ("not_found_span_ms = -1", "not_found_span_ms: expected 0 to"),
+        ("position_tolerance = -0.5", "c.toml:1: position_tolerance: expected 0 to"),
+        ('position_tolerance = "nan"', "position_tolerance: "),
+        ('on_position_difference = "stop"', "on_position_difference: expected "),
         ("[exchange]\nport = 65536", "exchange.port: expected 1 to 65535, got 65536"),
         ("[exchange]\nspeed = -1", "exchange.speed: expected 0 or more, got -1"),
         ('[exchange]\nhost = "a b"', "exchange.host: expected a host name"),
         ('[exchange]\nreplay = "f"\nseed = 1', "c.toml:3: exchange.seed: a market is seeded or"),
+        (
+            '[exchange]\nreplay = "f"\nfollow = "http://h"',
+            "exchange.replay: a market is replayed or",
+        ),
+        ('[exchange]\nfollow = "h"', "exchange.follow: expected a URL that begins with http:// or"),
+        ('[exchange]\nqueue = "last"', "expected one of 'front', 'back', 'proportional'"),
+        ("[exchange]\norder_latency_ms = 60001", "order_latency_ms: expected 0 to 60000"),
         ("reconnect_max_ms = 5", "c.toml:1: reconnect_max_ms: reconnect_max_ms (5) is less than "),
         ("reconnect_base_ms = 99000", "c.toml:1: reconnect_base_ms: reconnect_max_ms (60000) is"),
         ('[log]\nlevel = "loud"', "log.level: expected one of 'debug', 'info', 'warning', 'error'"),
@@ -210,6 +234,27 @@ def test_streams_and_reserved_names_are_told_with_the_rest() -> None:
         ["c.toml:5", "strategies[0].name"],
         ["c.toml:9", "risk.max_leverage"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("streams", "others", "told"),
+    [
+        ('"l2Book:B", "l2Book:B?nSigFigs=4"', '"bbo:B"', "[0].streams[1]: stream 'l2Book:B?nSig"),
+        ('"l2Book:B?nSigFigs=4"', '"l2Book:B"', "[1].streams[0]: stream 'l2Book:B': differs by"),
+        ('"l2Book:B?mantissa=2"', '"bbo:B"', "mantissa=2': mantissa needs nSigFigs=5"),
+        ('"l2Book:B?nSigFigs=4&mantissa=2"', '"bbo:B"', "mantissa needs nSigFigs=5"),
+    ],
+)
+def test_a_book_is_asked_for_in_one_way_that_there_is(streams: str, others: str, told: str) -> None:
+    text = "".join(
+        f'[[ws_endpoints]]\nurl = "ws://h"\nstreams = [{each}]\n' for each in (streams, others)
+    )
+    assert told in problem(text)
+
+
+def test_the_same_book_may_be_asked_for_twice() -> None:
+    one = '[[ws_endpoints]]\nurl = "ws://h"\nstreams = ["l2Book:B?nSigFigs=5&mantissa=2"]\n'
+    assert len(config_of(one + one).ws_endpoints) == 2
 
 
 @pytest.mark.parametrize(

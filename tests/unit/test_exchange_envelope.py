@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.exchange_rig import START_NS, Rig, User, wire_order
+from tests.unit.exchange_rig import START_NS, HandClock, Rig, StillMarket, User, wire_order
 from zq_daemon.venue.exchange.envelope import Malformed
+from zq_daemon.venue.exchange.exchange import Exchange
 
 NOOP = {"type": "noop"}
 OK = {"status": "ok", "response": {"type": "default"}}
@@ -43,6 +44,50 @@ def test_signature_of_another_network_is_another_signer(rig):
     reply = rig.send(rig.alice, NOOP, network="testnet")
     assert "does not exist" in reply["response"]
     assert Rig(network="testnet").send(rig.alice, NOOP, network="testnet") == OK
+
+
+def test_either_network_accepts_whom_it_has_met_and_else_takes_the_testnet_for_granted():
+    rig = Rig(network="either", strict_accounts=False)
+    assert rig.send(User(80), NOOP, network="testnet") == OK
+    assert User(80).address in rig.exchange.trading.accounts
+    rig.info("openOrders", user=User(81).address)
+    assert rig.send(User(81), NOOP, network="mainnet") == OK
+    assert User(81).address in rig.exchange.trading.accounts
+    assert rig.send(rig.alice, NOOP, network="mainnet") == OK
+    known = len(rig.exchange.trading.accounts)
+    assert rig.send(User(82), NOOP, network="mainnet") == OK
+    assert User(82).address not in rig.exchange.trading.accounts, "nobody had heard of it"
+    assert len(rig.exchange.trading.accounts) == known + 1
+    rig.exchange.approve_agent(User(83).address, rig.alice.address)
+    for network in ("mainnet", "testnet"):
+        rig.statuses(User(83), order_actions(), network=network)
+    assert len(rig.info("openOrders", user=rig.alice.address)) == 2
+
+
+def test_a_spent_agent_of_either_network_is_nobody_new():
+    rig = Rig(network="either", strict_accounts=False)
+    ties, now = rig.exchange.register.ties, NOW_MS
+    ties.approve_until(User(83).address, rig.alice.address, "bot", now + 1, now)
+    rig.clock.advance_ms(1)
+    known = len(rig.exchange.trading.accounts)
+    for network in ("mainnet", "testnet"):
+        reply = rig.send(User(83), NOOP, network=network)
+        assert reply["response"] == f"User or API Wallet {User(83).address} does not exist."
+    assert len(rig.exchange.trading.accounts) == known
+
+
+def order_actions() -> dict:
+    orders = [wire_order("buy", "50000", "0.01")]
+    return {"type": "order", "orders": orders, "grouping": "na"}
+
+
+def test_who_was_asked_about_is_remembered_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr("zq_daemon.venue.exchange.register.MAX_MET", 2)
+    rig = Rig(strict_accounts=False)
+    for number in range(80, 83):
+        rig.info("userRole", user=User(number).address)
+    met = [rig.exchange.register.has_met(User(number).address) for number in range(80, 84)]
+    assert met == [False, True, True, False]
 
 
 def test_changed_action_is_another_signer(rig):
@@ -96,15 +141,23 @@ def test_vault_is_not_registered(rig):
     assert reply == {"status": "err", "response": f"Vault not registered: {vault}"}
 
 
-def test_open_accounts_admits_any_signer_up_to_a_bound(monkeypatch):
-    rig = Rig(open_accounts=True)
+def test_any_signer_has_an_account_up_to_a_bound(monkeypatch):
+    rig = Rig(strict_accounts=False)
     assert rig.send(User(78), NOOP) == OK
-    told = rig.info("clearinghouseState", user=User(79).address)
-    assert told["marginSummary"]["accountValue"] == "10000.0"
-    monkeypatch.setattr("zq_daemon.venue.exchange.exchange.MAX_ACCOUNTS", 5)
+    for stranger in (User(78), User(79)):
+        told = rig.info("clearinghouseState", user=stranger.address)
+        assert told["marginSummary"]["accountValue"] == "10000.0"
+        assert rig.info("userRole", user=stranger.address) == {"role": "user"}
+    assert User(79).address not in rig.exchange.trading.accounts, "who only asks opens nothing"
+    monkeypatch.setattr("zq_daemon.venue.exchange.register.MAX_ACCOUNTS", 4)
     assert "does not exist" in rig.send(User(80), NOOP)["response"]
-    with pytest.raises(ValueError, match="no more than 5 accounts"):
+    with pytest.raises(ValueError, match="no more than 4 accounts"):
         rig.exchange.open_account(User(81).address)
+
+
+def test_who_only_trades_starts_with_a_hundred_thousand_dollars():
+    exchange = Exchange(HandClock(), StillMarket())
+    assert exchange.account(User(1).address).balance == 100_000
 
 
 def test_addresses_are_checked(rig):
@@ -124,12 +177,22 @@ def order_action(**changes) -> dict:
         {},
         {"type": "order"},
         {"type": "order", "orders": "all"},
-        {"type": "order", "orders": [], "grouping": "normalTpsl"},
+        {"type": "order", "orders": [], "grouping": "none"},
+        {"type": "order", "orders": [], "grouping": "na", "builder": {"b": "me", "f": 1}},
+        {"type": "evmUserModify", "usingBigBlocks": True},
         order_action(a=-1),
         order_action(a="BTC"),
         order_action(p=50000),
         order_action(t={"limit": {"tif": "Fok"}}),
         order_action(t={"trigger": {}}),
+        order_action(t={}),
+        order_action(
+            t={
+                "limit": {"tif": "Gtc"},
+                "trigger": {"isMarket": True, "triggerPx": "1", "tpsl": "sl"},
+            }
+        ),
+        order_action(t={"trigger": {"isMarket": True, "triggerPx": "1", "tpsl": "no"}}),
         order_action(c="0x12"),
         {"type": "cancel", "cancels": [{"a": 0}]},
         {"type": "cancelByCloid", "cancels": [{"asset": 0, "cloid": 5}]},

@@ -51,6 +51,15 @@ def test_wrong_subscriptions_are_told_on_the_error_channel(rig):
         {"type": ["l2Book"], "coin": "BTC"},
         {"type": "userFills", "user": "me"},
         {"type": "userFills", "user": 7},
+        {"type": "candle", "coin": "BTC"},
+        {"type": "candle", "coin": "BTC", "interval": "7m"},
+        {"type": "candle", "coin": "DOGE", "interval": "1m"},
+        {"type": "l2Book", "coin": "BTC", "nSigFigs": 6},
+        {"type": "l2Book", "coin": "BTC", "nSigFigs": 4, "mantissa": 2},
+        {"type": "activeAssetData", "user": "0x" + "1" * 40},
+        {"type": "activeAssetData", "user": "0x" + "1" * 40, "coin": "DOGE"},
+        {"type": "activeAssetData", "user": "0x" + "1" * 40, "coin": "PURR/USDC"},
+        {"type": "activeAssetData", "user": "me", "coin": "BTC"},
         "l2Book",
         None,
         {"type": "x" * 1_000},
@@ -147,6 +156,59 @@ def test_contexts_and_mids_come_every_second_for_what_has_a_price(rig):
     rig.clock.advance_ms(1)
     rig.exchange.step(rig.clock.ns)
     assert len(listener.heard("allMids")) == 1
+
+
+def test_books_with_other_figures_are_other_streams(rig):
+    for price in ("49991", "49992", "49999"):
+        rig.rest(rig.alice, "buy", price, "0.01")
+    rounded = BTC_BOOK | {"nSigFigs": 4}
+    listener = rig.listen(BTC_BOOK, rounded, BTC_BOOK | {"nSigFigs": 5, "mantissa": 5})
+    assert len(listener.heard("error")) == 0
+    rig.exchange.step(rig.clock.ns)
+    plain, four, fives = (book["levels"][0] for book in listener.heard("l2Book"))
+    assert [level["px"] for level in plain] == ["49999.0", "49992.0", "49991.0"]
+    assert four == [{"px": "49990.0", "sz": "0.03", "n": 3}]
+    assert [level["px"] for level in fives] == ["49995.0", "49990.0"]
+    assert rig.info("l2Book", coin="BTC", nSigFigs=4)["levels"][0] == four
+    rig.exchange.unsubscribe(listener.connection, rounded)
+    listener.heard()
+    rig.clock.advance_ms(500)
+    rig.exchange.step(rig.clock.ns)
+    assert len(listener.heard("l2Book")) == 2
+
+
+def test_the_open_candle_is_told_with_each_batch_of_trades(rig):
+    minute = {"type": "candle", "coin": "BTC", "interval": "1m"}
+    listener = rig.listen(minute)
+    assert listener.heard("candle") == [], "nothing was traded yet"
+    rig.rest(rig.alice, "sell", "50000", "0.03")
+    rig.place(rig.bob, "buy", "50000", "0.01")
+    rig.place(rig.bob, "buy", "50000", "0.02")
+    first, second = listener.heard("candle")
+    assert (first["v"], first["n"], second["v"], second["n"]) == ("0.01", 1, "0.03", 2)
+    assert first["t"] == second["t"] == first["T"] - 59_999
+    (late,) = rig.listen(minute).heard("candle")
+    assert late == second
+
+
+def test_views_of_a_user_come_again_when_they_have_changed(rig):
+    rig.rest(rig.bob, "buy", "49999", "1")
+    rig.rest(rig.bob, "sell", "50001", "1")
+    view = {"type": "activeAssetData", "user": rig.alice.address, "coin": "BTC"}
+    listener = rig.listen(view)
+    (opening,) = listener.heard("activeAssetData")
+    assert opening["availableToTrade"] == ["10000.0", "10000.0"]
+    for changed in (True, False):
+        rig.clock.advance_ms(1_000)
+        rig.exchange.step(rig.clock.ns)
+        assert len(listener.heard("activeAssetData")) == changed, "once after it was asked for"
+    leverage = {"type": "updateLeverage", "asset": 0, "isCross": True, "leverage": 3}
+    rig.send(rig.alice, leverage)
+    rig.clock.advance_ms(1_000)
+    rig.exchange.step(rig.clock.ns)
+    (told,) = listener.heard("activeAssetData")
+    assert told["leverage"] == {"type": "cross", "value": 3}
+    assert told["maxTradeSzs"] == ["0.6", "0.6"]
 
 
 def test_private_streams_tell_only_their_user(rig):

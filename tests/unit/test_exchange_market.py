@@ -8,8 +8,8 @@ import pytest
 
 from tests.unit.exchange_rig import COINS, Rig
 from zq_daemon.model.market import Side
+from zq_daemon.venue.exchange.listing import LISTED, Perp, parse_number, wire
 from zq_daemon.venue.exchange.market import LISTINGS, SyntheticMarket
-from zq_daemon.venue.exchange.perp import LISTED, Perp, parse_number, wire
 
 
 def run(rig: Rig, seconds: int) -> None:
@@ -38,14 +38,14 @@ def test_books_are_deep_narrow_uncrossed_and_within_the_listings_rules():
     for _ in range(20):
         run(rig, 3)
         for listing in LISTINGS:
-            book = rig.exchange.market.matcher(listing.perp.name)
+            book = rig.exchange.market.matcher(listing.asset.name)
             bids, asks = book.depth(Side.BUY, 99), book.depth(Side.SELL, 99)
             assert 18 <= len(bids) <= 24
             assert 18 <= len(asks) <= 24
             assert 0 < asks[0].price - bids[0].price <= 12 * listing.tick
             for level in (*bids, *asks):
-                assert listing.perp.price_fits(level.price)
-                assert listing.perp.size_fits(level.quantity)
+                assert listing.asset.price_fits(level.price)
+                assert listing.asset.size_fits(level.quantity)
 
 
 def test_prices_move_but_stay_within_reach_of_their_start():
@@ -129,8 +129,8 @@ def test_price_rule_counts_decimals_and_takes_no_infinity():
     assert not LISTED[0].price_fits(Decimal("0.12"))
     assert not LISTED[0].price_fits(Decimal("Infinity"))
     assert not LISTED[0].size_fits(Decimal("NaN"))
-    assert LISTED[3].size_fits(Decimal(100))
-    assert not LISTED[3].size_fits(Decimal("100.5"))
+    assert LISTED[4].size_fits(Decimal(100))
+    assert not LISTED[4].size_fits(Decimal("100.5"))
 
 
 def test_numbers_on_the_wire():

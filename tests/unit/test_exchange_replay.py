@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from tests.unit.exchange_rig import START_NS, Rig
+from zq_daemon.core.replay_matching import QueuePosition
 from zq_daemon.errors import ConfigError
 from zq_daemon.model.market import Side
 from zq_daemon.venue.exchange.replay import BATCH, ReplayMarket
@@ -78,6 +79,15 @@ def test_messages_come_verbatim_in_order_and_nothing_else(tmp_path):
     assert raw(listener) == [LINES[0], LINES[1], LINES[4], LINES[5]]
     assert market.bad_lines == 0
     assert market.next_due_ns() is None
+
+
+def test_a_query_about_a_book_starts_a_replay_too(tmp_path):
+    rig, market = replay(capture(tmp_path, LINES))
+    rig.info("meta")
+    assert market.next_due_ns() is None
+    rig.info("l2Book", coin="BTC")
+    finish(rig, market)
+    assert rig.info("l2Book", coin="BTC")["levels"][0] == [{"px": "99.0", "sz": "2.0", "n": 1}]
 
 
 def test_replay_waits_for_a_listener_and_then_keeps_the_spacing(tmp_path):
@@ -176,7 +186,7 @@ def test_recorded_bbo_and_mids_are_not_made_again(tmp_path):
 def test_coins_that_are_not_in_the_listing_are_added_with_the_decimals_seen(tmp_path):
     lines = [book([("2", "1")], [], coin="WIF"), trade(1, "B", "2", "1.250", coin="WIF")]
     rig, market = replay(capture(tmp_path, lines), start_delay_ms=0)
-    assert rig.info("meta")["universe"][4] == {"szDecimals": 2, "name": "WIF", "maxLeverage": 50}
+    assert rig.info("meta")["universe"][5] == {"szDecimals": 2, "name": "WIF", "maxLeverage": 50}
     listener = rig.listen({"type": "trades", "coin": "WIF"})
     finish(rig, market)
     assert raw(listener)[1:] == [lines[1]]
@@ -231,3 +241,16 @@ def test_real_capture_comes_out_as_it_went_in(captures):
     finish(rig, market)
     assert raw(listener) == expected
     assert market.bad_lines == 0
+
+
+@pytest.mark.parametrize(("queue", "filled"), [("back", "0.5"), ("front", "1.0")])
+def test_a_resting_order_stands_where_it_is_told_to(tmp_path, queue, filled):
+    lines = [QUIET, trade(1, "A", "100", "1.5")]
+    rig, market = replay(capture(tmp_path, lines), queue=QueuePosition(queue))
+    rig.listen(BOOK)
+    rig.clock.ns = market.next_due_ns()
+    rig.exchange.step(rig.clock.ns)
+    rig.rest(rig.alice, "buy", "100", "1")
+    finish(rig, market)
+    (fill,) = rig.info("userFills", user=rig.alice.address)
+    assert fill["sz"] == filled

@@ -308,7 +308,7 @@ def test_history_forgets_the_oldest_order_and_its_client_id():
 
 
 def test_open_orders_of_an_account_are_bounded(rig, monkeypatch):
-    monkeypatch.setattr("zq_daemon.venue.exchange.trading.MAX_OPEN_ORDERS", 2)
+    monkeypatch.setattr("zq_daemon.venue.exchange.checks.MAX_OPEN_ORDERS", 2)
     for _ in range(2):
         rig.rest(rig.alice, "buy", "50000", "0.001")
     assert rig.place(rig.alice, "buy", "50000", "0.001") == {"error": "Too many open orders."}

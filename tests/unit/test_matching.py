@@ -15,7 +15,7 @@ from zq_daemon.core.matching import (
     MatchingBook,
     Rested,
 )
-from zq_daemon.core.replay_matching import ReplayBook
+from zq_daemon.core.replay_matching import QueuePosition, ReplayBook
 from zq_daemon.model.market import BookLevel, Side
 
 BUY, SELL = Side.BUY, Side.SELL
@@ -207,13 +207,108 @@ def test_replay_smaller_level_shortens_the_queue():
     assert fill.quantity == Decimal("0.5")
 
 
-def test_replay_trade_through_the_price_fills_whole_at_our_price():
+def test_replay_trade_through_the_price_fills_at_our_price_as_much_as_was_traded():
     book = replayed([level("99", "5")], [level("100", "5")])
     book.submit(order(1, BUY, "99", "3"))
     book.submit(order(2, SELL, "100", "3"))
+    book.submit(order(3, BUY, "99", "1"))
     (fill,) = book.apply_trade(SELL, Decimal(98), Decimal("0.1"))
-    assert (fill.maker_id, fill.price, fill.quantity) == (1, Decimal(99), Decimal(3))
+    assert (fill.maker_id, fill.price, fill.quantity) == (1, Decimal(99), Decimal("0.1"))
+    fills = list(book.apply_trade(SELL, Decimal(98), Decimal("3.5")))
+    assert [(fill.maker_id, str(fill.quantity)) for fill in fills] == [(1, "2.9"), (3, "0.6")]
     assert list(book.apply_trade(BUY, Decimal("99.5"), Decimal(9))) == []
+
+
+def test_replay_one_trade_fills_the_better_price_first_and_only_once():
+    book = replayed([level("98", "5")], [])
+    book.submit(order(1, BUY, "98", "3"))
+    book.submit(order(2, BUY, "99", "3"))
+    fills = list(book.apply_trade(SELL, Decimal(98), Decimal(9)))
+    assert [(fill.maker_id, str(fill.quantity)) for fill in fills] == [(2, "3"), (1, "1")]
+
+
+@pytest.mark.parametrize(
+    ("queue", "filled"),
+    [("front", ["2", "0.5"]), ("proportional", ["0.5"]), ("back", [])],
+)
+def test_replay_queue_position_is_chosen(queue, filled):
+    book = ReplayBook(QueuePosition(queue))
+    for shown in ("4", "6", "3"):
+        list(book.apply_snapshot([level("99", shown)], []))
+        if shown == "4":
+            book.submit(order(1, BUY, "99", "3"))
+    # Of the four ahead, and two behind, half went: two are ahead then, or as many as there are.
+    fills = [
+        *book.apply_trade(SELL, Decimal(99), Decimal(2)),
+        *book.apply_trade(SELL, Decimal(99), Decimal("0.5")),
+    ]
+    assert [str(fill.quantity) for fill in fills] == filled
+
+
+def test_replay_what_was_traded_does_not_count_as_withdrawn():
+    book = ReplayBook(QueuePosition.PROPORTIONAL)
+    list(book.apply_snapshot([level("99", "4.0")], []))
+    book.submit(order(1, BUY, "99", "3"))
+    list(book.apply_snapshot([level("99", "8.0")], []))
+    list(book.apply_trade(SELL, Decimal(99), Decimal(2)))
+    list(book.apply_snapshot([level("99", "6.0")], []))
+    (fill,) = book.apply_trade(SELL, Decimal(99), Decimal("2.5"))
+    assert fill.quantity == Decimal("0.5")
+
+
+def test_replay_a_share_of_the_queue_is_rounded_up_to_lots():
+    book = ReplayBook(QueuePosition.PROPORTIONAL)
+    list(book.apply_snapshot([level("99", "1.0")], []))
+    book.submit(order(1, BUY, "99", "3"))
+    list(book.apply_snapshot([level("99", "3.0")], []))
+    list(book.apply_snapshot([level("99", "1.0")], []))
+    (fill,) = book.apply_trade(SELL, Decimal(99), Decimal("0.5"))
+    assert fill.quantity == Decimal("0.1"), "0.4 of 1/3 are ahead"
+
+
+def test_replay_an_order_below_all_that_is_shown_learns_of_its_queue_later():
+    deep = [level(str(120 - each), "1") for each in range(20)]
+    book = replayed(deep, [])
+    book.submit(order(1, BUY, "90", "3"))
+    assert list(book.apply_trade(SELL, Decimal(90), Decimal(50))) == []
+    list(book.apply_snapshot([level("90", "2"), *deep[:3]][:1], []))
+    (fill,) = book.apply_trade(SELL, Decimal(90), Decimal(3))
+    assert fill.quantity == 1
+
+
+def test_replay_a_trade_of_before_the_order_does_not_fill_it():
+    now = [1_000]
+    book = ReplayBook(time_ms=lambda: now[0])
+    list(book.apply_snapshot([level("98", "1")], []))
+    book.submit(order(1, BUY, "99", "3"))
+    assert list(book.apply_trade(SELL, Decimal(98), Decimal(1), 999)) == []
+    (fill,) = book.apply_trade(SELL, Decimal(98), Decimal(1), 1_000)
+    assert fill.quantity == 1
+
+
+def test_replay_a_quote_replaces_the_best_and_drops_what_was_better():
+    book = replayed([level("99", "2"), level("98", "3")], [level("101", "2"), level("102", "1")])
+    book.submit(order(1, BUY, "100", "3"))
+    (fill,) = book.apply_quote(level("98", "1"), level("100", "2"))
+    assert (fill.maker_id, fill.price, fill.quantity) == (1, Decimal(100), Decimal(2))
+    assert book.depth(BUY, 9) == [level("98", "1")]
+    assert book.depth(SELL, 9) == [level("100", "2"), level("101", "2"), level("102", "1")]
+    assert list(book.apply_quote(level("98", "1"), None)) == []
+    assert book.depth(SELL, 9) == []
+
+
+def test_replay_nothing_is_taken_while_out_of_sight_and_orders_rest():
+    book = replayed([level("99", "2")], [level("100", "2")])
+    book.submit(order(1, BUY, "99", "3"))
+    book.lose_sight()
+    (dropped,) = book.submit(order(2, BUY, "100", "1", Execution.IMMEDIATE))
+    assert dropped.reason is DropReason.UNFILLED
+    (rested,) = book.submit(order(3, BUY, "101", "1"))
+    assert rested.quantity == 1
+    (fill,) = book.apply_snapshot([level("99", "2")], [level("100", "2")])
+    assert (fill.maker_id, fill.price) == (3, Decimal(101))
+    (fill,) = book.apply_trade(SELL, Decimal(99), Decimal(3))
+    assert (fill.maker_id, fill.quantity) == (1, 1), "its place in the queue is what it was"
 
 
 def test_replay_snapshot_that_reaches_an_order_fills_what_it_shows():

@@ -8,7 +8,9 @@ from fractions import Fraction
 from types import MappingProxyType
 
 import pytest
+from attrs import evolve
 
+from zq_daemon.core.baseline import DayMeasure
 from zq_daemon.core.portfolio import NS_PER_DAY, Pnl, Portfolio, apply_fill
 from zq_daemon.model.account import Account, Balance
 from zq_daemon.model.event import FundingPaid
@@ -16,6 +18,7 @@ from zq_daemon.model.fill import Fill, Liquidity
 from zq_daemon.model.ids import AccountId, InstrumentId, StrategyId, TradeId, Venue, VenueOrderId
 from zq_daemon.model.instrument import Instrument, InstrumentKind
 from zq_daemon.model.market import Side
+from zq_daemon.model.money import ZERO
 from zq_daemon.model.position import Position
 from zq_daemon.model.report import PositionReport
 
@@ -77,6 +80,28 @@ def instrument(iid: InstrumentId) -> Instrument:
         quantity_decimals=5,
         min_notional=Decimal(10),
     )
+
+
+def test_a_spot_fee_in_the_base_token_is_taken_out_of_what_was_bought() -> None:
+    spot = evolve(instrument(BTC), kind=InstrumentKind.SPOT)
+    flat = Position(account_id=ACCOUNT, instrument_id=BTC)
+    bought = apply_fill(flat, fill("2", "10", fee="0.01", currency="BTC"), instrument=spot)
+    assert (bought.quantity, bought.cost, bought.fees) == (
+        Decimal("1.99"),
+        Decimal("19.90"),
+        Decimal("0.10"),
+    )
+    sold = apply_fill(bought, fill("-1.99", "11", fee="0.02"), instrument=spot)
+    assert (sold.quantity, sold.realized_pnl, sold.fees) == (0, Decimal("1.99"), Decimal("0.12"))
+
+
+def test_a_contracts_fee_in_another_currency_changes_no_position() -> None:
+    held = apply_fill(
+        Position(account_id=ACCOUNT, instrument_id=BTC),
+        fill("2", "10", fee="0.01", currency="BTC"),
+        instrument=instrument(BTC),
+    )
+    assert (held.quantity, held.fees) == (2, 0)
 
 
 def statement(equity: str, ts: int = 1) -> Account:
@@ -346,6 +371,15 @@ def test_a_position_taken_over_without_a_mark_counts_from_the_first_mark() -> No
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == 0
     marks[BTC] = Decimal(101)
     assert portfolio.day_pnl(ACCOUNT, DAY_NS) == 2
+
+
+def test_a_new_day_after_a_restart_begins_before_anything_is_booked() -> None:
+    portfolio = new_portfolio()
+    portfolio.on_fill(fill("1", "90"), MAKER)
+    portfolio.keep_day(ACCOUNT, DayMeasure(day=20_000, since={BTC: ZERO}, marks={BTC: Decimal(95)}))
+    portfolio.resume_days(DAY_NS + 2 * NS_PER_DAY)
+    portfolio.on_fill(fill("-1", "80"), MAKER)
+    assert portfolio.day_pnl(ACCOUNT, DAY_NS + 2 * NS_PER_DAY) == -15
 
 
 def test_funding_on_a_position_never_held_counts_today() -> None:

@@ -274,6 +274,34 @@ def test_reduce_only_never_increases_nor_flips(held: str, asked: str, passes: bo
     assert desk.ask(asked, reduce_only=True) == (None if passes else "REDUCE_ONLY")
 
 
+def test_spot_is_sold_from_what_is_held_and_not_on_sale_already() -> None:
+    desk = Desk()
+    desk.cache.add_instrument(evolve(instrument(BTC), kind=InstrumentKind.SPOT))
+    assert desk.ask("-0.1") == "NOT_OWNED"
+    desk.hold("2")
+    desk.rest("-0.5")
+    resting = desk.rest("-1")
+    assert desk.ask("-0.5") is None
+    denial = desk.risk.check(desk.order("-0.501"), 0)
+    assert denial == Denial("NOT_OWNED", "sell 0.501 of BTC: 0.5 is held and not on sale already")
+    assert desk.risk.check_modify(resting, None, Decimal("1.5"), 0) is None
+    assert code(desk.risk.check_modify(resting, None, Decimal("1.501"), 0)) == "NOT_OWNED"
+    assert desk.ask("5") is None
+
+
+def test_what_is_owned_is_exposure_and_takes_no_leverage() -> None:
+    desk = Desk(limits(max_leverage="2", max_gross_exposure="500"))
+    desk.cache.add_instrument(evolve(instrument(ETH), kind=InstrumentKind.SPOT))
+    desk.equity("100")
+    desk.hold("20", ETH, "10")
+    desk.mark(ETH, "11")
+    assert desk.portfolio.equity(ACCOUNT) == 100
+    assert desk.ask("2") is None
+    assert desk.ask("2.01") == "MAX_LEVERAGE"
+    assert desk.ask("25", "10", instrument_id=ETH) is None
+    assert desk.ask("26", "10", instrument_id=ETH) == "MAX_GROSS_EXPOSURE"
+
+
 def test_reduce_only_without_a_position() -> None:
     desk = Desk()
     denial = desk.risk.check(desk.order("-1", reduce_only=True), 0)
@@ -471,6 +499,16 @@ def test_reducing_lets_pass_what_is_left_to_reduce() -> None:
     assert desk.ask("0.1") == "REDUCING_ONLY"
 
 
+def test_a_stop_of_the_whole_position_does_not_forbid_to_close_it_while_reducing() -> None:
+    desk = Desk(limits(trading_state="reducing"))
+    desk.hold("5")
+    desk.rest("-5", reduce_only=True)
+    assert desk.ask("-5", reduce_only=True) is None
+    assert desk.ask("-5") == "REDUCING_ONLY"  # both could fill
+    desk.rest("-4")
+    assert desk.ask("-2", reduce_only=True) == "REDUCING_ONLY"
+
+
 def test_a_modification_is_checked_with_its_new_terms() -> None:
     desk = Desk(limits(max_position_quantity={BTC: Decimal(5)}, price_collar_bps=500))
     order = desk.rest("3", filled_quantity=Decimal(1))
@@ -557,18 +595,18 @@ def test_the_daily_loss_halts_trading_until_activated() -> None:
     desk = Desk(limits(max_daily_loss="50"))
     desk.hold("10")
     desk.mark(BTC, "95.01")
-    assert desk.risk.on_pnl(DAY_NS) is None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is None
     desk.mark(BTC, "95")
-    change = desk.risk.on_pnl(DAY_NS)
+    change = desk.risk.on_pnl(DAY_NS, [ACCOUNT])
     reason = "daily loss of 0xacc: 50.00 reached the limit 50"
     halted = TradingState.HALTED
     assert change == TradingStateChanged(state=halted, reason=reason, ts_event_ns=DAY_NS)
-    assert desk.risk.on_pnl(DAY_NS) is None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is None
     assert desk.ask("-1", "95") == "TRADING_HALTED"
     desk.risk.set_state(TradingState.ACTIVE, "operator")
-    assert desk.risk.on_pnl(DAY_NS) is None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is None
     desk.mark(BTC, "90")
-    assert desk.risk.on_pnl(DAY_NS) is not None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is not None
 
 
 def test_what_was_lost_while_halted_is_accepted_with_the_rest() -> None:
@@ -576,56 +614,56 @@ def test_what_was_lost_while_halted_is_accepted_with_the_rest() -> None:
     desk.hold("10")
     for mark in ("95", "80"):
         desk.mark(BTC, mark)
-        desk.risk.on_pnl(DAY_NS)
+        desk.risk.on_pnl(DAY_NS, [ACCOUNT])
     desk.risk.set_state(TradingState.ACTIVE, "operator")
-    assert desk.risk.on_pnl(DAY_NS) is None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is None
 
 
 def test_an_accepted_loss_is_of_its_day_only() -> None:
     desk = Desk(limits(max_daily_loss="50"))
     desk.hold("10")
     desk.mark(BTC, "80")
-    desk.risk.on_pnl(DAY_NS)
+    desk.risk.on_pnl(DAY_NS, [ACCOUNT])
     desk.risk.set_state(TradingState.ACTIVE, "operator")
-    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY) is None
+    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY, [ACCOUNT]) is None
     desk.mark(BTC, "75")
-    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY) is not None
+    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY, [ACCOUNT]) is not None
 
 
 def test_activating_after_a_kill_does_not_renew_the_allowance() -> None:
     desk = Desk(limits(max_daily_loss="50"))
     desk.hold("10")
     desk.mark(BTC, "96")
-    desk.risk.on_pnl(DAY_NS)
+    desk.risk.on_pnl(DAY_NS, [ACCOUNT])
     desk.risk.kill("operator")
     desk.risk.set_state(TradingState.ACTIVE, "operator")
     desk.mark(BTC, "95")
-    assert desk.risk.on_pnl(DAY_NS) is not None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is not None
 
 
 def test_a_new_day_starts_with_the_whole_allowance_but_stays_halted() -> None:
     desk = Desk(limits(max_daily_loss="50"))
     desk.hold("10")
     desk.mark(BTC, "90")
-    desk.risk.on_pnl(DAY_NS)
-    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY) is None
+    desk.risk.on_pnl(DAY_NS, [ACCOUNT])
+    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY, [ACCOUNT]) is None
     assert desk.risk.state is TradingState.HALTED
     desk.risk.set_state(TradingState.ACTIVE, "operator")
     desk.mark(BTC, "86")
-    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY) is None
+    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY, [ACCOUNT]) is None
     desk.mark(BTC, "85")
-    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY) is not None
+    assert desk.risk.on_pnl(DAY_NS + NS_PER_DAY, [ACCOUNT]) is not None
 
 
 def test_a_profit_and_no_limit_never_halt() -> None:
     desk = Desk(limits(max_daily_loss="0"))
     desk.hold("10")
-    assert desk.risk.on_pnl(DAY_NS) is None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is None
     desk.mark(BTC, "110")
-    assert desk.risk.on_pnl(DAY_NS) is None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is None
     desk.risk.reload(OFF)
     desk.mark(BTC, "1")
-    assert desk.risk.on_pnl(DAY_NS) is None
+    assert desk.risk.on_pnl(DAY_NS, [ACCOUNT]) is None
 
 
 def test_a_codes_value_is_its_name() -> None:

@@ -15,7 +15,7 @@ from zq_daemon.errors import ConfigError
 from zq_daemon.model.command import CancelOrder, ModifyOrder
 from zq_daemon.model.market import InstrumentStatus, Side, TradingStatus
 from zq_daemon.model.order import Order
-from zq_daemon.strategy.host import StrategyState
+from zq_daemon.strategy.hosted import StrategyState
 from zq_daemon.strategy.market_maker import MarketMaker
 
 

@@ -19,12 +19,14 @@ from zq_daemon.model.event import (
     OrderEvent,
     OrderExpired,
     OrderFilled,
+    OrderHeld,
     OrderInitialized,
     OrderJournalled,
     OrderModified,
     OrderPending,
     OrderPendingRejected,
     OrderRejected,
+    OrderReopened,
     OrderSubmitted,
 )
 from zq_daemon.model.fill import Fill, Liquidity
@@ -79,6 +81,7 @@ ORDER_EVENTS: dict[str, OrderEvent] = {
     "journalled": OrderJournalled(nonce=1, expires_ns=None, **BASE),
     "submitted": OrderSubmitted(**BASE),
     "accepted": OrderAccepted(venue_order_id=VENUE_ID, **BASE),
+    "held": OrderHeld(**BASE),
     "rejected": OrderRejected(code="c", reason="r", **BASE),
     "pending_cancel": OrderPending(pending=Pending.CANCEL, **BASE),
     "pending_modify": OrderPending(pending=Pending.MODIFY, **BASE),
@@ -89,6 +92,7 @@ ORDER_EVENTS: dict[str, OrderEvent] = {
     ),
     "canceled": OrderCanceled(venue_order_id=None, reason="r", **BASE),
     "expired": OrderExpired(reason="r", **BASE),
+    "reopened": OrderReopened(venue_order_id="v", remaining=Decimal(1), **BASE),
     "filled": OrderFilled(fill=FILL, **BASE),
 }
 DOCUMENT = Path(__file__).parents[2] / "docs" / "topics.md"
@@ -100,6 +104,10 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "topics.md"
         (topics.trade(BTC), "market_data.trade.hyperliquid.BTC"),
         (topics.quote(BTC), "market_data.quote.hyperliquid.BTC"),
         (topics.mark(BTC), "market_data.mark.hyperliquid.BTC"),
+        (topics.mid(BTC), "market_data.mid.hyperliquid.BTC"),
+        (topics.candle(BTC, "1m"), "market_data.candle.hyperliquid.BTC.1m"),
+        (topics.candles(BTC), "market_data.candle.hyperliquid.BTC.*"),
+        (topics.liquidation(ACCOUNT), "liquidation.0xab%2Ec"),
         (topics.status(BTC), "market_data.status.hyperliquid.BTC"),
         (topics.bar(BTC, BarSpec.parse("1m")), "market_data.bar.hyperliquid.BTC.1m"),
         (
@@ -157,6 +165,9 @@ def test_the_document_lists_every_topic() -> None:
         topics.quote(BTC),
         topics.mark(BTC),
         topics.status(BTC),
+        topics.mid(BTC),
+        topics.candle(BTC, "1m"),
+        topics.liquidation(ACCOUNT),
         topics.bar(BTC, BarSpec.parse("1m")),
         topics.book_snapshot(BTC),
         topics.book_delta(BTC),
@@ -167,6 +178,7 @@ def test_the_document_lists_every_topic() -> None:
         topics.strategy_call("maker"),
         topics.link("public"),
         topics.health("data"),
+        topics.PROBE,
         topics.TICK,
         topics.TRADING_STATE,
     }

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.venue_spec.hyperliquid import open_hyperliquid
+from tests.venue_spec.hyperliquid import open_hyperliquid, open_hyperliquid_by_http
 from tests.venue_spec.venue import OpenVenue
 
-VENUES: Mapping[str, OpenVenue] = {"hyperliquid": open_hyperliquid}
+VENUES: Mapping[str, OpenVenue] = {
+    "hyperliquid": open_hyperliquid,
+    "hyperliquid-http": open_hyperliquid_by_http,
+}
 
 
 @pytest.fixture(params=VENUES)

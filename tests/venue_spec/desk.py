@@ -10,16 +10,29 @@ from typing import Any
 
 import trio
 import trio.testing
+from attrs import evolve
 
 from tests.venue_spec.line import Line, open_line
 from tests.venue_spec.venue import VenueOrder, VenueUnderTest
 from zq_daemon.model.fill import Fill
-from zq_daemon.model.ids import StrategyId, VenueOrderId, client_order_id
+from zq_daemon.model.ids import (
+    StrategyId,
+    VenueOrderId,
+    client_order_id,
+    external_client_order_id,
+)
 from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.market import Side
 from zq_daemon.model.order import Order, OrderStatus, OrderType
 from zq_daemon.model.report import OrderReport
-from zq_daemon.venue.interface import Acknowledged, OrderEntry, Outcome, Request, VenueAdapter
+from zq_daemon.venue.interface import (
+    Acknowledged,
+    Modification,
+    OrderEntry,
+    Outcome,
+    Request,
+    VenueAdapter,
+)
 
 _RUN_ID = 0x5BEC
 
@@ -69,6 +82,15 @@ class Desk:
         """A buy that rests between the best levels, *steps* steps under the ask."""
         return self.order(Side.BUY, self.below_ask(steps), **terms)
 
+    def by_hand(self, side: Side, price: Decimal, **terms: Any) -> Order:
+        """An order that the account's owner has just placed by hand, as it would be tracked."""
+        assert self.adapter.account_id is not None
+        placed = self.order(side, price, **terms)
+        flags = {"post_only": placed.post_only, "reduce_only": placed.reduce_only}
+        venue_order_id = self.venue.place_by_hand(side, price, placed.quantity, **flags)
+        tracked = external_client_order_id(self.adapter.account_id, venue_order_id)
+        return evolve(placed, client_order_id=tracked, venue_order_id=venue_order_id)
+
     async def submit(self, *orders: Order) -> Sequence[Outcome]:
         """Prepare and send, in one request."""
         return await self.entry.send(self.entry.prepare_submit(orders))
@@ -86,8 +108,12 @@ class Desk:
 
     async def modify(self, order: Order, price: Decimal, quantity: Decimal) -> Outcome:
         """Change price and total quantity."""
-        (outcome,) = await self.entry.send(self.entry.prepare_modify(order, price, quantity))
+        (outcome,) = await self.submit_changes(Modification(order, price, quantity))
         return outcome
+
+    async def submit_changes(self, *changes: Modification) -> Sequence[Outcome]:
+        """Change several orders in one request."""
+        return await self.entry.send(self.entry.prepare_modify(changes))
 
     async def report(
         self, order: Order, status: OrderStatus, remaining: Decimal | None = None

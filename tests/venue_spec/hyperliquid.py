@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import trio
 import trio.testing
@@ -21,20 +21,23 @@ from zq_daemon.model.ids import ClientOrderId, InstrumentId, TradeId, VenueOrder
 from zq_daemon.model.market import BookLevel, Side
 from zq_daemon.ports.clock import NS_PER_MS, Clock, VirtualClock
 from zq_daemon.ports.network import Network
-from zq_daemon.venue.exchange.account import Account, UserOrder
+from zq_daemon.ports.rng import seeded_rng
+from zq_daemon.venue.exchange.account import KEPT_FILLS, Account, UserOrder
+from zq_daemon.venue.exchange.actions import LimitTerms, OrderTerms, WireOrder
 from zq_daemon.venue.exchange.exchange import Exchange
 from zq_daemon.venue.exchange.faults import Faults
-from zq_daemon.venue.exchange.perp import LISTED, Perp
+from zq_daemon.venue.exchange.listing import PAIRS, TRADED, Perp
 from zq_daemon.venue.exchange.server import run_market, serve_exchange
 from zq_daemon.venue.exchange.source import Desk
+from zq_daemon.venue.hyperliquid.action import wire_number
 from zq_daemon.venue.hyperliquid.adapter import HyperliquidAdapter
 from zq_daemon.venue.hyperliquid.sign import AgentKey, action_hash, sign_l1_action
-from zq_daemon.venue.hyperliquid.trade import wire_number
 from zq_daemon.venue.interface import VenueAdapter
 
 _HOST, _PORT = "exchange", 80
-_BTC, *_OTHERS = LISTED
-_GONE = Perp(name="GONE", size_decimals=1, max_leverage=3)
+_BTC, *_OTHERS = TRADED
+_GONE = Perp(name="GONE", size_decimals=1, max_leverage=3, delisted=True)
+UNIVERSE = (_BTC, _GONE, *_OTHERS)
 _MASTER = "0x" + "a1" * 20
 _SECRET = bytes.fromhex("4f1d" * 16)
 
@@ -42,12 +45,14 @@ _SECRET = bytes.fromhex("4f1d" * 16)
 class _QuietMarket:
     """Books in which nothing is but what participants send; one listing in between is dead."""
 
-    universe = (_BTC, _GONE, *_OTHERS)
+    pairs = PAIRS
     recorded = ()
     is_lossless = False
 
-    def __init__(self) -> None:
-        self._books = {perp.name: MatchingBook() for perp in self.universe}
+    def __init__(self, universe: Sequence[Perp]) -> None:
+        self.universe = universe
+        names = (*(each.name for each in self.universe), *(each.name for each in self.pairs))
+        self._books = {name: MatchingBook() for name in names}
 
     def matcher(self, coin: str) -> MatchingBook:
         return self._books[coin]
@@ -55,26 +60,17 @@ class _QuietMarket:
     def oracle(self, coin: str) -> Decimal | None:
         return None
 
-    def listened(self, now_ns: int) -> None:
-        return
+    def listened(self, channel: str, coin: str, now_ns: int) -> Sequence[str]:
+        return ()
+
+    def delay_ns(self, coins: Collection[str]) -> int:
+        return 0
 
     def next_due_ns(self) -> int | None:
         return None
 
     def advance(self, now_ns: int, desk: Desk) -> None:
         raise AssertionError("nothing is ever due")
-
-
-class _ListingExchange(Exchange):
-    """Says of one listing that it is delisted."""
-
-    def info(self, request: Any) -> Any:
-        answer = super().info(request)
-        if request.get("type") == "meta":
-            for asset in answer["universe"]:
-                if asset["name"] == _GONE.name:
-                    asset["isDelisted"] = True
-        return answer
 
 
 class _Network(MemoryNetwork):
@@ -97,11 +93,13 @@ class _Network(MemoryNetwork):
 class HyperliquidUnderTest:
     """See `venue.VenueUnderTest`."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, order_entry: Literal["ws", "http"], universe: Sequence[Perp] = UNIVERSE
+    ) -> None:
         self._network = _Network()
         self.network: Network = self._network
         self.clock: Clock = VirtualClock()
-        self.exchange = _ListingExchange(self.clock, _QuietMarket())
+        self.exchange = Exchange(self.clock, _QuietMarket(universe), strict_accounts=True)
         self.instrument_id = InstrumentId("hyperliquid.BTC")
         self.delisted = InstrumentId("hyperliquid.GONE")
         self.bid = BookLevel(Decimal(49_990), Decimal(1), 1)
@@ -120,10 +118,13 @@ class HyperliquidUnderTest:
             InstrumentId("hyperliquid.ETH"): Decimal("32.1098765"),
             InstrumentId("hyperliquid.SOL"): Decimal("0.987654321"),
             InstrumentId("hyperliquid.kPEPE"): Decimal("0.0123456789"),
+            InstrumentId("hyperliquid.PURR/USDC"): Decimal("0.2012345678"),
+            InstrumentId("hyperliquid.@107"): Decimal("25.123456789"),
         }
         url = f"ws://{_HOST}/ws"
         market = ("l2Book:BTC", "bbo:BTC", "trades:BTC", "activeAssetCtx:BTC")
         self.market = Address(url=url, streams=market)
+        self.candles, self.candle_s = Address(url=url, streams=("candle:BTC:1m",)), 60
         self.private = Address(url=url, streams=("orderUpdates", "userFills"))
         self._config = HyperliquidConfig(
             api_url=f"http://{_HOST}",
@@ -131,24 +132,58 @@ class HyperliquidUnderTest:
             order_validity_ms=4_000,
             post_timeout_ms=6_000,
             http_timeout_ms=5_000,
+            order_entry=order_entry,
         )
+        self.has_orders_on_line = order_entry == "ws"
         self.answer_timeout_s = 6.0
         key = AgentKey(_SECRET)
-        self.adapter: VenueAdapter = HyperliquidAdapter(self._config, self.network, self.clock, key)
+        self.adapter: VenueAdapter = self._adapter(AgentKey(_SECRET))
         self._account = self.exchange.open_account(_MASTER)
         self.exchange.approve_agent(key.address, _MASTER)
+        self._hand = AgentKey((3).to_bytes(32, "big"))
+        self.exchange.approve_agent(self._hand.address, _MASTER)
+        self.retained_fills = KEPT_FILLS
         self._maker, self._taker = (self._participant(number) for number in (1, 2))
         self._nonces = itertools.count(self._now_ms())
 
     def stranger(self) -> HyperliquidAdapter:
-        return HyperliquidAdapter(
-            self._config, self.network, self.clock, AgentKey(bytes(31) + b"\x07")
-        )
+        return self._adapter(AgentKey(bytes(31) + b"\x07"))
 
     def anonymous(self) -> HyperliquidAdapter:
-        return HyperliquidAdapter(
-            evolve(self._config, account=None), self.network, self.clock, None
-        )
+        return self._adapter(None, account=None)
+
+    def restarted(self) -> HyperliquidAdapter:
+        return self._adapter(AgentKey(_SECRET))
+
+    def place_by_hand(
+        self,
+        side: Side,
+        price: Decimal,
+        quantity: Decimal,
+        *,
+        post_only: bool = False,
+        reduce_only: bool = False,
+    ) -> VenueOrderId:
+        tif = "Alo" if post_only else "Gtc"
+        status = self._place(self._hand, side, price, quantity, tif, reduce_only=reduce_only)
+        return VenueOrderId(str(status["resting"]["oid"]))
+
+    def trade_often(self, count: int) -> None:
+        # Without signatures, which would take most of the time.
+        trading = self.exchange.trading
+        trading.now_ms = self._now_ms()
+        price, size = wire_number(self.ask.price - 1), "0.001"
+        terms = OrderTerms(LimitTerms("Gtc"))
+        for number in range(count):
+            buys = number % 2 == 0
+            maker, taker = (
+                WireOrder(a=0, b=side, p=price, s=size, r=False, t=terms)
+                for side in (not buys, buys)
+            )
+            trading.place(self._holdings(self._maker), [maker])
+            (status,) = trading.place(self._account, [taker])
+            assert "filled" in status, status
+        self.exchange.publisher.flush(self.clock.now_ns())
 
     def rest(self, side: Side, price: Decimal, quantity: Decimal) -> None:
         status = self._place(self._maker, side, price, quantity, "Gtc")
@@ -167,6 +202,14 @@ class HyperliquidUnderTest:
 
     def forget_orders(self) -> None:
         self.exchange.faults = Faults(forget_orders=True)
+
+    def refuse_requests(self) -> None:
+        self.exchange.faults = Faults(
+            http_error=429, http_error_path="exchange", http_error_share=Decimal(1)
+        )
+
+    def set_clock_back(self, seconds: int) -> None:
+        self.exchange.faults = Faults(clock_skew_ms=-1_000 * seconds)
 
     def behave(self) -> None:
         self.exchange.faults = Faults()
@@ -204,6 +247,10 @@ class HyperliquidUnderTest:
             await self.adapter.aclose()
             nursery.cancel_scope.cancel()
 
+    def _adapter(self, key: AgentKey | None, **changes: Any) -> HyperliquidAdapter:
+        config = evolve(self._config, **changes)
+        return HyperliquidAdapter(config, self.network, self.clock, key, seeded_rng(1))
+
     def _participant(self, number: int) -> AgentKey:
         key = AgentKey(number.to_bytes(32, "big"))
         self.exchange.open_account(key.address, Decimal(10_000_000))
@@ -212,13 +259,22 @@ class HyperliquidUnderTest:
     def _holdings(self, key: AgentKey) -> Account:
         return self.exchange.account(key.address)
 
-    def _place(self, key: AgentKey, side: Side, price: Decimal, quantity: Decimal, tif: str) -> Any:
+    def _place(
+        self,
+        key: AgentKey,
+        side: Side,
+        price: Decimal,
+        quantity: Decimal,
+        tif: str,
+        *,
+        reduce_only: bool = False,
+    ) -> Any:
         order = {
             "a": 0,
             "b": side is Side.BUY,
             "p": wire_number(price),
             "s": wire_number(quantity),
-            "r": False,
+            "r": reduce_only,
             "t": {"limit": {"tif": tif}},
         }
         action = {"type": "order", "orders": [order], "grouping": "na"}
@@ -234,9 +290,19 @@ class HyperliquidUnderTest:
 
 
 @asynccontextmanager
-async def open_hyperliquid() -> AsyncIterator[HyperliquidUnderTest]:
+async def open_hyperliquid(
+    universe: Sequence[Perp] = UNIVERSE,
+) -> AsyncIterator[HyperliquidUnderTest]:
     """An exchange of its own for each test."""
-    venue = HyperliquidUnderTest()
+    venue = HyperliquidUnderTest("ws", universe)
+    async with venue.serving():
+        yield venue
+
+
+@asynccontextmanager
+async def open_hyperliquid_by_http() -> AsyncIterator[HyperliquidUnderTest]:
+    """The same, configured to send its orders by HTTP."""
+    venue = HyperliquidUnderTest("http")
     async with venue.serving():
         yield venue
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import frozen
 
-_ROW = re.compile(r"\| *(V\d\d) *\| *(.*?) *\| *`(\w+)` *\|")
+_ROW = re.compile(r"\| *(TC-\d{3}) *\| *(.*?) *\| *`(\w+)` *\|")
 _FILE = re.compile(r"^## .*\(`([^`]+)`\)$")
-_NAME = re.compile(r"test_v(\d\d)_\w+")
+_NAME = re.compile(r"test_tc(\d{3})_\w+")
 
 
 @frozen(order=True)
@@ -45,13 +45,13 @@ def tested(sources: Mapping[str, str]) -> Sequence[Row]:
 
 
 def differences(document: str, sources: Mapping[str, str]) -> Iterator[str]:
-    """What keeps document and tests from being one list, numbered from V01 without gaps."""
+    """What keeps document and tests from being one list, numbered from TC-001 without gaps."""
     rows, tests = documented(document), tested(sources)
     yield from (f"{row}: not documented" for row in tests if row not in rows)
     yield from (f"{row}: not tested" for row in rows if row not in tests)
     for number, row in enumerate(rows, 1):
-        if row.number != f"V{number:02}":
-            yield f"{row}: expected V{number:02}"
+        if row.number != f"TC-{number:03}":
+            yield f"{row}: expected TC-{number:03}"
         if row.number != _number(row.test):
             yield f"{row}: the test has another number"
     if len(set(tests)) != len(tests):
@@ -60,4 +60,4 @@ def differences(document: str, sources: Mapping[str, str]) -> Iterator[str]:
 
 def _number(test: str) -> str:
     named = _NAME.fullmatch(test)
-    return f"V{named[1]}" if named else "unnumbered"
+    return f"TC-{named[1]}" if named else "unnumbered"

@@ -1,4 +1,4 @@
-"""V01 to V05: what a venue lists, and which streams it has."""
+"""TC-001 to TC-005: what a venue lists, and which streams it has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zq_daemon.venue.interface import Acknowledged
 pytestmark = pytest.mark.virtual
 
 
-async def test_v01_every_instrument_is_listed_once_also_the_delisted(
+async def test_tc001_every_instrument_is_listed_once_also_the_delisted(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue:
@@ -36,7 +36,7 @@ async def test_v01_every_instrument_is_listed_once_also_the_delisted(
         assert each.max_leverage >= 1
 
 
-async def test_v02_what_an_instrument_rounds_to_is_taken_as_it_is(open_venue: OpenVenue) -> None:
+async def test_tc002_what_an_instrument_rounds_to_is_taken_as_it_is(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         for instrument_id, awkward in venue.awkward_prices.items():
             instrument = desk.instruments[instrument_id]
@@ -56,7 +56,7 @@ async def test_v02_what_an_instrument_rounds_to_is_taken_as_it_is(open_venue: Op
             assert (report.price, report.quantity) == (price, quantity)
 
 
-async def test_v03_an_unknown_stream_is_named(open_venue: OpenVenue) -> None:
+async def test_tc003_an_unknown_stream_is_named(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         await venue.adapter.load_instruments()
         assert venue.unknown_streams
@@ -66,7 +66,7 @@ async def test_v03_an_unknown_stream_is_named(open_venue: OpenVenue) -> None:
             assert repr(stream) in str(caught.value)
 
 
-async def test_v04_streams_tell_what_they_carry_and_whether_they_are_private(
+async def test_tc004_streams_tell_what_they_carry_and_whether_they_are_private(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue:
@@ -81,7 +81,7 @@ async def test_v04_streams_tell_what_they_carry_and_whether_they_are_private(
         assert venue.adapter.is_private((*market, *private))
 
 
-async def test_v05_without_credentials_there_is_market_data_only(open_venue: OpenVenue) -> None:
+async def test_tc005_without_credentials_there_is_market_data_only(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         adapter = venue.anonymous()
         assert adapter.account_id is None

@@ -1,4 +1,4 @@
-"""V06 to V18: market data, its times and order, and messages that are not understood."""
+"""TC-006 to TC-018: market data, its times and order, and messages that are not understood."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def assert_stamped(event: Any, since_ns: int) -> None:
     assert AHEAD_NS <= event.ts_recv_ns - event.ts_event_ns < AHEAD_NS + NS_PER_MS
 
 
-async def test_v06_every_stream_is_confirmed_by_its_own_name(open_venue: OpenVenue) -> None:
+async def test_tc006_every_stream_is_confirmed_by_its_own_name(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         for address in (venue.market, venue.private):
             async with open_line(venue, address) as line:
@@ -61,7 +61,7 @@ async def test_v06_every_stream_is_confirmed_by_its_own_name(open_venue: OpenVen
                 assert line.problems() == []
 
 
-async def test_v07_a_book_has_both_sides_best_first(open_venue: OpenVenue) -> None:
+async def test_tc007_a_book_has_both_sides_best_first(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         (instrument,) = [
             each
@@ -81,7 +81,7 @@ async def test_v07_a_book_has_both_sides_best_first(open_venue: OpenVenue) -> No
         assert_stamped(book, since_ns)
 
 
-async def test_v08_a_quote_follows_the_best_levels(open_venue: OpenVenue) -> None:
+async def test_tc008_a_quote_follows_the_best_levels(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_line(venue, venue.market) as line:
         await trio.sleep(1.25)
         price, since_ns = (venue.bid.price + venue.ask.price) / 2, venue_ms(venue)
@@ -99,7 +99,7 @@ async def test_v08_a_quote_follows_the_best_levels(open_venue: OpenVenue) -> Non
 
 
 @pytest.mark.parametrize("side", Side)
-async def test_v09_a_trade_tells_price_quantity_aggressor_and_id(
+async def test_tc009_a_trade_tells_price_quantity_aggressor_and_id(
     open_venue: OpenVenue, side: Side
 ) -> None:
     async with open_venue() as venue, open_line(venue, venue.market) as line:
@@ -116,7 +116,7 @@ async def test_v09_a_trade_tells_price_quantity_aggressor_and_id(
     assert_stamped(trade, since_ns)
 
 
-async def test_v10_a_mark_lies_between_the_best_levels(open_venue: OpenVenue) -> None:
+async def test_tc010_a_mark_lies_between_the_best_levels(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_line(venue, venue.market) as line:
         await line.until(lambda: line.market(MarkPrice) or None)
         await trio.sleep(2.5)
@@ -129,7 +129,7 @@ async def test_v10_a_mark_lies_between_the_best_levels(open_venue: OpenVenue) ->
         assert_stamped(mark, now_ns - 2_000 * NS_PER_MS)
 
 
-async def test_v11_trades_come_in_order_each_once(open_venue: OpenVenue) -> None:
+async def test_tc011_trades_come_in_order_each_once(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_line(venue, venue.market) as line:
         made = []
         for number in range(12):
@@ -145,7 +145,7 @@ async def test_v11_trades_come_in_order_each_once(open_venue: OpenVenue) -> None
     assert received == sorted(received)
 
 
-async def test_v12_the_first_batch_of_trades_is_what_traded_before(
+async def test_tc012_the_first_batch_of_trades_is_what_traded_before(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue:
@@ -163,7 +163,7 @@ async def test_v12_the_first_batch_of_trades_is_what_traded_before(
     assert all(trade.ts_recv_ns >= opened_ns for trade in trades)
 
 
-async def test_v13_a_repeated_message_says_the_same_again(open_venue: OpenVenue) -> None:
+async def test_tc013_a_repeated_message_says_the_same_again(open_venue: OpenVenue) -> None:
     async with (
         open_venue() as venue,
         open_desk(venue) as desk,
@@ -179,7 +179,7 @@ async def test_v13_a_repeated_message_says_the_same_again(open_venue: OpenVenue)
                 assert again == heard.received
 
 
-async def test_v14_a_new_connection_begins_with_the_present_book(open_venue: OpenVenue) -> None:
+async def test_tc014_a_new_connection_begins_with_the_present_book(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         async with open_line(venue, venue.market) as line:
             await line.until(lambda: line.market(BookSnapshot) or None)
@@ -198,7 +198,7 @@ async def test_v14_a_new_connection_begins_with_the_present_book(open_venue: Ope
     assert (quote.ask_price, quote.ask_quantity) == (price, venue.quantity)
 
 
-async def test_v15_a_ping_is_answered_by_a_pong(open_venue: OpenVenue) -> None:
+async def test_tc015_a_ping_is_answered_by_a_pong(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_line(venue, venue.market) as line:
         assert not any(heard.received.pong for heard in line.heard)
         for expected in (1, 2, 3):
@@ -207,7 +207,7 @@ async def test_v15_a_ping_is_answered_by_a_pong(open_venue: OpenVenue) -> None:
 
 
 @pytest.mark.parametrize("message", GARBAGE, ids=lambda each: repr(each[:16]))
-async def test_v16_garbage_is_a_problem_and_the_session_goes_on(
+async def test_tc016_garbage_is_a_problem_and_the_session_goes_on(
     open_venue: OpenVenue, message: str | bytes
 ) -> None:
     async with open_venue() as venue, open_line(venue, venue.market) as line:
@@ -221,7 +221,7 @@ async def test_v16_garbage_is_a_problem_and_the_session_goes_on(
         assert line.problems() == []
 
 
-async def test_v17_a_damaged_message_never_raises(open_venue: OpenVenue) -> None:
+async def test_tc017_a_damaged_message_never_raises(open_venue: OpenVenue) -> None:
     async with (
         open_venue() as venue,
         open_desk(venue) as desk,
@@ -234,7 +234,7 @@ async def test_v17_a_damaged_message_never_raises(open_venue: OpenVenue) -> None
             _damage(line)
 
 
-async def test_v18_the_good_parts_of_a_message_are_kept(open_venue: OpenVenue) -> None:
+async def test_tc018_the_good_parts_of_a_message_are_kept(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         for _ in range(3):
             venue.take(Side.BUY, venue.ask.price, venue.quantity)

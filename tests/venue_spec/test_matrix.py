@@ -16,10 +16,10 @@ DOCUMENT = """
 
 | No. | The adapter must | Test |
 |---|---|---|
-| V01 | do this | `test_v01_this` |
-| V02 | do that | `test_v02_that` |
+| TC-001 | do this | `test_tc001_this` |
+| TC-002 | do that | `test_tc002_that` |
 """
-TESTS = "async def test_v01_this(): ...\ndef test_v02_that(): ...\ndef other(): ...\n"
+TESTS = "async def test_tc001_this(): ...\ndef test_tc002_that(): ...\ndef other(): ...\n"
 
 
 def test_the_document_lists_the_tests() -> None:
@@ -35,8 +35,8 @@ def test_the_document_lists_the_tests() -> None:
 
 def test_a_sound_matrix_has_no_differences() -> None:
     assert matrix.documented(DOCUMENT) == [
-        Row("V01", "test_v01_this", "a.py"),
-        Row("V02", "test_v02_that", "a.py"),
+        Row("TC-001", "test_tc001_this", "a.py"),
+        Row("TC-002", "test_tc002_that", "a.py"),
     ]
     assert list(matrix.differences(DOCUMENT, {"a.py": TESTS})) == []
 
@@ -44,16 +44,16 @@ def test_a_sound_matrix_has_no_differences() -> None:
 @pytest.mark.parametrize(
     ("document", "tests"),
     [
-        (DOCUMENT, TESTS.replace("test_v02_that", "test_v02_other")),
-        (DOCUMENT, TESTS + "def test_v03_more(): ..."),
+        (DOCUMENT, TESTS.replace("test_tc002_that", "test_tc002_other")),
+        (DOCUMENT, TESTS + "def test_tc003_more(): ..."),
         (DOCUMENT, TESTS + "def test_without_number(): ..."),
         (DOCUMENT, TESTS + TESTS),
-        (DOCUMENT, "def test_v01_this(): ..."),
+        (DOCUMENT, "def test_tc001_this(): ..."),
         (DOCUMENT.replace("a.py", "b.py"), TESTS),
-        (DOCUMENT.replace("V02", "V03"), TESTS),
-        (DOCUMENT.replace("V02", "V03"), TESTS.replace("v02", "v03")),
+        (DOCUMENT.replace("TC-002", "TC-003"), TESTS),
+        (DOCUMENT.replace("TC-002", "TC-003"), TESTS.replace("tc002", "tc003")),
         (DOCUMENT.replace("02", "03"), TESTS.replace("02", "03")),
-        (DOCUMENT + "| V02 | again | `test_v02_that` |", TESTS),
+        (DOCUMENT + "| TC-002 | again | `test_tc002_that` |", TESTS),
     ],
 )
 def test_a_difference_is_noticed(document: str, tests: str) -> None:

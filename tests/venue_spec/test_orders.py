@@ -1,4 +1,4 @@
-"""V19 to V42: orders submitted, cancelled and modified, and what the answers are."""
+"""TC-019 to TC-042: orders submitted, cancelled and modified, and what the answers are."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from zq_daemon.model.fill import Liquidity
 from zq_daemon.model.ids import InstrumentId
 from zq_daemon.model.market import Side
 from zq_daemon.model.order import Order, OrderStatus, OrderType, TimeInForce
-from zq_daemon.venue.interface import Acknowledged, Executed, Refused
+from zq_daemon.venue.interface import Acknowledged, Executed, Modification, Refused
 
 pytestmark = pytest.mark.virtual
 
 
 @pytest.mark.parametrize("side", Side)
-async def test_v19_a_limit_order_rests(open_venue: OpenVenue, side: Side) -> None:
+async def test_tc019_a_limit_order_rests(open_venue: OpenVenue, side: Side) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.order(side, desk.below_ask(4))
         (outcome,) = await desk.submit(order)
@@ -39,7 +39,7 @@ async def test_v19_a_limit_order_rests(open_venue: OpenVenue, side: Side) -> Non
 
 
 @pytest.mark.parametrize("side", Side)
-async def test_v20_an_immediate_order_fills(open_venue: OpenVenue, side: Side) -> None:
+async def test_tc020_an_immediate_order_fills(open_venue: OpenVenue, side: Side) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         price = venue.ask.price if side is Side.BUY else venue.bid.price
         order = desk.order(side, price, time_in_force=TimeInForce.IOC)
@@ -62,7 +62,7 @@ async def test_v20_an_immediate_order_fills(open_venue: OpenVenue, side: Side) -
         assert (await desk.report(order, OrderStatus.FILLED)).remaining == 0
 
 
-async def test_v21_an_immediate_order_leaves_no_rest(open_venue: OpenVenue) -> None:
+async def test_tc021_an_immediate_order_leaves_no_rest(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         there = venue.quantity * 3
         venue.rest(Side.SELL, desk.below_ask(3), there)
@@ -79,7 +79,7 @@ async def test_v21_an_immediate_order_leaves_no_rest(open_venue: OpenVenue) -> N
         assert desk.live() == []
 
 
-async def test_v22_an_immediate_order_that_matches_nothing_is_refused(
+async def test_tc022_an_immediate_order_that_matches_nothing_is_refused(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
@@ -91,7 +91,7 @@ async def test_v22_an_immediate_order_that_matches_nothing_is_refused(
         assert (desk.live(), desk.line.fills()) == ([], [])
 
 
-async def test_v23_a_market_order_takes_what_is_within_its_price(open_venue: OpenVenue) -> None:
+async def test_tc023_a_market_order_takes_what_is_within_its_price(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         venue.rest(Side.SELL, desk.below_ask(2), venue.quantity)
         worst = venue.ask.price
@@ -112,7 +112,7 @@ async def test_v23_a_market_order_takes_what_is_within_its_price(open_venue: Ope
         assert 0 < venue.adapter.market_slippage_bps < 10_000
 
 
-async def test_v24_a_post_only_order_that_would_trade_is_refused(open_venue: OpenVenue) -> None:
+async def test_tc024_a_post_only_order_that_would_trade_is_refused(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.order(Side.BUY, venue.ask.price, post_only=True)
         (outcome,) = await desk.submit(order)
@@ -123,14 +123,14 @@ async def test_v24_a_post_only_order_that_would_trade_is_refused(open_venue: Ope
         assert (desk.live(), desk.line.fills()) == ([], [])
 
 
-async def test_v25_a_post_only_order_that_would_not_trade_rests(open_venue: OpenVenue) -> None:
+async def test_tc025_a_post_only_order_that_would_not_trade_rests(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid(1, post_only=True)
         assert await desk.rest(order) == desk.live()[0].venue_order_id
         await desk.report(order, OrderStatus.ACCEPTED)
 
 
-async def test_v26_a_reduce_only_order_without_a_position_is_refused(
+async def test_tc026_a_reduce_only_order_without_a_position_is_refused(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
@@ -141,7 +141,7 @@ async def test_v26_a_reduce_only_order_without_a_position_is_refused(
         assert desk.live() == []
 
 
-async def test_v27_a_reduce_only_order_never_turns_the_position(open_venue: OpenVenue) -> None:
+async def test_tc027_a_reduce_only_order_never_turns_the_position(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         await desk.submit(desk.order(Side.BUY, venue.ask.price, time_in_force=TimeInForce.IOC))
         terms = {"time_in_force": TimeInForce.IOC, "reduce_only": True}
@@ -153,7 +153,7 @@ async def test_v27_a_reduce_only_order_never_turns_the_position(open_venue: Open
         assert [held for held in report.positions if held.quantity] == []
 
 
-async def test_v28_an_order_under_the_minimum_notional_is_refused(open_venue: OpenVenue) -> None:
+async def test_tc028_an_order_under_the_minimum_notional_is_refused(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         price = desk.below_ask(5)
         small = desk.instrument.round_quantity(desk.instrument.min_notional / price)
@@ -165,7 +165,7 @@ async def test_v28_an_order_under_the_minimum_notional_is_refused(open_venue: Op
         await desk.rest(desk.order(Side.BUY, price, quantity=enough))
 
 
-async def test_v29_a_price_off_the_tick_is_refused(open_venue: OpenVenue) -> None:
+async def test_tc029_a_price_off_the_tick_is_refused(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         price = desk.below_ask(5)
         wrong = price + desk.instrument.price_step(price) / 2
@@ -175,7 +175,7 @@ async def test_v29_a_price_off_the_tick_is_refused(open_venue: OpenVenue) -> Non
         assert desk.live() == []
 
 
-async def test_v30_a_quantity_off_the_lot_is_refused(open_venue: OpenVenue) -> None:
+async def test_tc030_a_quantity_off_the_lot_is_refused(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         wrong = venue.quantity + desk.instrument.quantity_step / 2
         (outcome,) = await desk.submit(desk.bid(quantity=wrong))
@@ -184,7 +184,7 @@ async def test_v30_a_quantity_off_the_lot_is_refused(open_venue: OpenVenue) -> N
         assert desk.live() == []
 
 
-async def test_v31_an_order_beyond_the_margin_is_refused(open_venue: OpenVenue) -> None:
+async def test_tc031_an_order_beyond_the_margin_is_refused(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         price = desk.below_ask(5)
         reach = venue.equity() * desk.instrument.max_leverage
@@ -195,7 +195,7 @@ async def test_v31_an_order_beyond_the_margin_is_refused(open_venue: OpenVenue) 
         assert desk.live() == []
 
 
-async def test_v32_what_the_protocol_cannot_express_is_a_value_error(
+async def test_tc032_what_the_protocol_cannot_express_is_a_value_error(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
@@ -212,11 +212,11 @@ async def test_v32_what_the_protocol_cannot_express_is_a_value_error(
                 desk.entry.prepare_submit([desk.bid(), order])
         order = desk.bid()
         with pytest.raises(ValueError):
-            desk.entry.prepare_modify(order, Decimal(-1), order.quantity)
+            desk.entry.prepare_modify([Modification(order, Decimal(-1), order.quantity)])
         assert venue.orders() == []
 
 
-async def test_v33_a_request_names_its_orders_and_preparing_it_sends_nothing(
+async def test_tc033_a_request_names_its_orders_and_preparing_it_sends_nothing(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
@@ -224,7 +224,7 @@ async def test_v33_a_request_names_its_orders_and_preparing_it_sends_nothing(
         named = (first.client_order_id, second.client_order_id)
         submit = desk.entry.prepare_submit([first, second])
         cancel = desk.entry.prepare_cancel([first, second])
-        modify = desk.entry.prepare_modify(first, desk.below_ask(7), first.quantity)
+        modify = desk.entry.prepare_modify([Modification(first, desk.below_ask(7), first.quantity)])
         assert submit.client_order_ids == cancel.client_order_ids == named
         assert modify.client_order_ids == named[:1]
         assert len({each.action_hash for each in (submit, cancel, modify)}) == 3
@@ -235,7 +235,7 @@ async def test_v33_a_request_names_its_orders_and_preparing_it_sends_nothing(
         assert venue.orders() == []
 
 
-async def test_v34_a_batch_gets_one_outcome_each_in_order(open_venue: OpenVenue) -> None:
+async def test_tc034_a_batch_gets_one_outcome_each_in_order(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         rests = desk.bid(8)
         small = desk.bid(quantity=desk.instrument.quantity_step)
@@ -259,7 +259,7 @@ async def test_v34_a_batch_gets_one_outcome_each_in_order(open_venue: OpenVenue)
         assert fill.venue_order_id == third.venue_order_id
 
 
-async def test_v35_a_cancel_names_the_client_order_id(open_venue: OpenVenue) -> None:
+async def test_tc035_a_cancel_names_the_client_order_id(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         kept, order = desk.bid(6), desk.bid()
         await desk.rest(kept)
@@ -271,7 +271,7 @@ async def test_v35_a_cancel_names_the_client_order_id(open_venue: OpenVenue) -> 
         assert report.venue_order_id == venue_order_id
 
 
-async def test_v36_cancelling_what_is_not_live_is_refused(open_venue: OpenVenue) -> None:
+async def test_tc036_cancelling_what_is_not_live_is_refused(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         filled = desk.order(Side.BUY, venue.ask.price, time_in_force=TimeInForce.IOC)
         canceled = desk.bid()
@@ -283,7 +283,7 @@ async def test_v36_cancelling_what_is_not_live_is_refused(open_venue: OpenVenue)
             assert outcome.code == "missing_order"
 
 
-async def test_v37_a_batch_of_cancels_gets_one_outcome_each(open_venue: OpenVenue) -> None:
+async def test_tc037_a_batch_of_cancels_gets_one_outcome_each(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         first, unknown, second = desk.bid(4), desk.bid(5), desk.bid(6)
         await desk.submit(first, second)
@@ -295,7 +295,7 @@ async def test_v37_a_batch_of_cancels_gets_one_outcome_each(open_venue: OpenVenu
             await desk.report(order, OrderStatus.CANCELED)
 
 
-async def test_v38_a_modified_order_keeps_its_client_order_id(open_venue: OpenVenue) -> None:
+async def test_tc038_a_modified_order_keeps_its_client_order_id(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid(6)
         first = await desk.rest(order)
@@ -315,7 +315,7 @@ async def test_v38_a_modified_order_keeps_its_client_order_id(open_venue: OpenVe
         assert desk.live() == []
 
 
-async def test_v39_a_modified_quantity_includes_what_is_filled(open_venue: OpenVenue) -> None:
+async def test_tc039_a_modified_quantity_includes_what_is_filled(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid(quantity=venue.quantity * 3)
         await desk.rest(order)
@@ -327,10 +327,10 @@ async def test_v39_a_modified_quantity_includes_what_is_filled(open_venue: OpenV
         (truth,) = desk.live()
         assert truth.remaining == venue.quantity * 4
         with pytest.raises(ValueError):
-            desk.entry.prepare_modify(known, desk.below_ask(4), venue.quantity)
+            desk.entry.prepare_modify([Modification(known, desk.below_ask(4), venue.quantity)])
 
 
-async def test_v40_modifying_what_is_not_live_is_refused(open_venue: OpenVenue) -> None:
+async def test_tc040_modifying_what_is_not_live_is_refused(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         canceled = desk.bid()
         await desk.rest(canceled)
@@ -342,7 +342,7 @@ async def test_v40_modifying_what_is_not_live_is_refused(open_venue: OpenVenue) 
         assert desk.live() == []
 
 
-async def test_v41_a_modify_that_trades_at_once_is_executed(open_venue: OpenVenue) -> None:
+async def test_tc041_a_modify_that_trades_at_once_is_executed(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid()
         await desk.rest(order)
@@ -354,7 +354,7 @@ async def test_v41_a_modify_that_trades_at_once_is_executed(open_venue: OpenVenu
         assert desk.live() == []
 
 
-async def test_v42_answers_find_their_requests_in_any_order(open_venue: OpenVenue) -> None:
+async def test_tc042_answers_find_their_requests_in_any_order(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         slow, small = desk.bid(6), desk.bid(quantity=desk.instrument.quantity_step)
         venue.delay_answers(venue.answer_timeout_s / 3)

@@ -1,4 +1,4 @@
-"""V43 to V55: what the private stream and the queries say of the account."""
+"""TC-043 to TC-055: what the private stream and the queries say of the account."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zq_daemon.model.order import OrderStatus, TimeInForce
 pytestmark = pytest.mark.virtual
 
 
-async def test_v43_a_resting_order_that_is_hit_reports_its_fill(open_venue: OpenVenue) -> None:
+async def test_tc043_a_resting_order_that_is_hit_reports_its_fill(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid()
         venue_order_id = await desk.rest(order)
@@ -32,7 +32,7 @@ async def test_v43_a_resting_order_that_is_hit_reports_its_fill(open_venue: Open
         assert report.ts_event_ns == fill.ts_event_ns >= venue.clock.now_ns() - 1_000_000
 
 
-async def test_v44_a_partly_filled_order_can_be_cancelled(open_venue: OpenVenue) -> None:
+async def test_tc044_a_partly_filled_order_can_be_cancelled(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid(quantity=venue.quantity * 4)
         await desk.rest(order)
@@ -52,7 +52,7 @@ async def test_v44_a_partly_filled_order_can_be_cancelled(open_venue: OpenVenue)
         assert desk.live() == []
 
 
-async def test_v45_what_others_do_is_not_reported(open_venue: OpenVenue) -> None:
+async def test_tc045_what_others_do_is_not_reported(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         venue.rest(Side.SELL, desk.below_ask(2), venue.quantity)
         venue.take(Side.BUY, desk.below_ask(2), venue.quantity)
@@ -62,7 +62,7 @@ async def test_v45_what_others_do_is_not_reported(open_venue: OpenVenue) -> None
         assert (report.positions, report.open_orders) == ((), ())
 
 
-async def test_v46_a_fill_missed_while_away_is_told_on_return(open_venue: OpenVenue) -> None:
+async def test_tc046_a_fill_missed_while_away_is_told_on_return(open_venue: OpenVenue) -> None:
     async with open_venue() as venue:
         async with open_desk(venue) as desk:
             order = desk.bid(quantity=venue.quantity * 2)
@@ -85,7 +85,7 @@ async def test_v46_a_fill_missed_while_away_is_told_on_return(open_venue: OpenVe
             assert venue.fees()[missed] == told[missed].fee
 
 
-async def test_v47_the_account_states_its_positions(open_venue: OpenVenue) -> None:
+async def test_tc047_the_account_states_its_positions(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         before = await venue.adapter.load_account()
         assert before.positions == ()
@@ -109,7 +109,7 @@ async def test_v47_the_account_states_its_positions(open_venue: OpenVenue) -> No
         assert held.ts_event_ns <= venue.clock.now_ns()
 
 
-async def test_v48_the_account_states_its_worth(open_venue: OpenVenue) -> None:
+async def test_tc048_the_account_states_its_worth(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         before = (await venue.adapter.load_account()).account
         assert before.account_id == venue.adapter.account_id
@@ -119,13 +119,13 @@ async def test_v48_the_account_states_its_worth(open_venue: OpenVenue) -> None:
         after = (await venue.adapter.load_account()).account
         assert after.equity == venue.equity() < before.equity
         assert after.margin_used > 0
-        (balance,) = after.balances
+        (balance,) = (each for each in after.balances if not each.is_spot)
         assert balance.currency == desk.instrument.quote_currency
         assert balance.total == before.equity - sum(venue.fees().values())
         assert Decimal(0) < balance.free < balance.total
 
 
-async def test_v49_the_account_states_its_open_orders(open_venue: OpenVenue) -> None:
+async def test_tc049_the_account_states_its_open_orders(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         orders = [desk.bid(4, quantity=venue.quantity * 2), desk.order(Side.SELL, venue.ask.price)]
         closed = desk.bid(7)
@@ -144,7 +144,7 @@ async def test_v49_the_account_states_its_open_orders(open_venue: OpenVenue) -> 
             assert (each.quantity, each.remaining) == (order.quantity, truth.remaining)
 
 
-async def test_v50_a_live_order_is_found_by_its_client_order_id(open_venue: OpenVenue) -> None:
+async def test_tc050_a_live_order_is_found_by_its_client_order_id(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid(quantity=venue.quantity * 2)
         venue_order_id = await desk.rest(order)
@@ -158,7 +158,7 @@ async def test_v50_a_live_order_is_found_by_its_client_order_id(open_venue: Open
         assert (report.quantity, report.remaining) == (order.quantity, venue.quantity)
 
 
-async def test_v51_a_filled_order_is_found_by_its_client_order_id(open_venue: OpenVenue) -> None:
+async def test_tc051_a_filled_order_is_found_by_its_client_order_id(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.order(Side.BUY, venue.ask.price, time_in_force=TimeInForce.IOC)
         await desk.submit(order)
@@ -168,7 +168,7 @@ async def test_v51_a_filled_order_is_found_by_its_client_order_id(open_venue: Op
         assert (report.quantity, report.remaining) == (order.quantity, Decimal(0))
 
 
-async def test_v52_a_cancelled_order_is_found_by_its_client_order_id(
+async def test_tc052_a_cancelled_order_is_found_by_its_client_order_id(
     open_venue: OpenVenue,
 ) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
@@ -182,7 +182,7 @@ async def test_v52_a_cancelled_order_is_found_by_its_client_order_id(
         assert (report.quantity, report.remaining) == (order.quantity, venue.quantity)
 
 
-async def test_v53_a_refused_order_is_not_found_alive(open_venue: OpenVenue) -> None:
+async def test_tc053_a_refused_order_is_not_found_alive(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.order(Side.BUY, venue.ask.price, post_only=True)
         await desk.submit(order)
@@ -190,7 +190,7 @@ async def test_v53_a_refused_order_is_not_found_alive(open_venue: OpenVenue) -> 
         assert report is None or report.status is OrderStatus.REJECTED
 
 
-async def test_v54_a_modified_order_is_found_as_it_is_now(open_venue: OpenVenue) -> None:
+async def test_tc054_a_modified_order_is_found_as_it_is_now(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid(6)
         await desk.rest(order)
@@ -202,7 +202,7 @@ async def test_v54_a_modified_order_is_found_as_it_is_now(open_venue: OpenVenue)
         assert (report.price, report.quantity) == (desk.below_ask(3), venue.quantity * 2)
 
 
-async def test_v55_not_found_is_none_also_of_an_order_that_lives(open_venue: OpenVenue) -> None:
+async def test_tc055_not_found_is_none_also_of_an_order_that_lives(open_venue: OpenVenue) -> None:
     async with open_venue() as venue, open_desk(venue) as desk:
         order = desk.bid()
         await desk.rest(order)

@@ -32,7 +32,10 @@ class Address:
 
 @frozen(kw_only=True)
 class VenueOrder:
-    """The venue's own view of one of the account's orders."""
+    """The venue's own view of one of the account's orders.
+
+    *client_order_id* is empty when it has none.
+    """
 
     client_order_id: ClientOrderId
     venue_order_id: VenueOrderId
@@ -47,10 +50,11 @@ class VenueOrder:
 class VenueUnderTest(Protocol):
     """One venue in memory on virtual time, with an account that holds nothing but money.
 
-    *market* carries book, quote, trade and mark of *instrument_id*; *private* all there is about
-    the account. *bid* and *ask* are the best levels at the start; *price_step*s away from them is
-    room for ten prices on each side and between them. *quantity* is what the specification trades:
-    less than either level holds, several times the smallest order, and divisible by ten.
+    *market* carries book, quote, trade and mark of *instrument_id*; *candles* its candles, of
+    *candle_s* seconds; *private* all there is about the account. *bid* and *ask* are the best
+    levels at the start; *price_step*s away from them is room for ten prices on each side and
+    between them. *quantity* is what the specification trades: less than either level holds,
+    several times the smallest order, and divisible by ten.
     """
 
     adapter: VenueAdapter
@@ -58,6 +62,8 @@ class VenueUnderTest(Protocol):
     clock: Clock
     market: Address
     private: Address
+    candles: Address
+    candle_s: int
     instrument_id: InstrumentId
     delisted: InstrumentId
     bid: BookLevel
@@ -71,12 +77,33 @@ class VenueUnderTest(Protocol):
     """Streams this venue does not have: a kind, an instrument, a kind without instrument."""
     awkward_prices: Mapping[InstrumentId, Decimal]
     """For each instrument that trades, a price with more digits than it may have."""
+    retained_fills: int
+    """So many of the account's fills the venue keeps."""
+    has_orders_on_line: bool
+    """Whether requests go over the private connection while it is up."""
 
     def stranger(self) -> VenueAdapter:
         """An adapter for the same account whose key the venue does not know."""
 
     def anonymous(self) -> VenueAdapter:
         """An adapter without credentials."""
+
+    def restarted(self) -> VenueAdapter:
+        """An adapter for the same account and key, which knows nothing of the first."""
+
+    def place_by_hand(
+        self,
+        side: Side,
+        price: Decimal,
+        quantity: Decimal,
+        *,
+        post_only: bool = False,
+        reduce_only: bool = False,
+    ) -> VenueOrderId:
+        """The account's owner rests an order by other means, without a client order id."""
+
+    def trade_often(self, count: int) -> None:
+        """The account trades *count* times at one moment, a buy first, then a sell, and so on."""
 
     def rest(self, side: Side, price: Decimal, quantity: Decimal) -> None:
         """Another participant rests an order."""
@@ -93,8 +120,14 @@ class VenueUnderTest(Protocol):
     def forget_orders(self) -> None:
         """From now on queries by client order id find nothing."""
 
+    def refuse_requests(self) -> None:
+        """From now on every request about orders is refused, as there are too many."""
+
+    def set_clock_back(self, seconds: int) -> None:
+        """From now on the venue's clock is behind ours."""
+
     def behave(self) -> None:
-        """Take back what the three above have done."""
+        """Take back what the four above have done."""
 
     async def cut(self) -> None:
         """Break all connections; none can be made."""

@@ -78,9 +78,15 @@ def _strategies(document: Document) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _count(config: DaemonConfig) -> str:
-    running = sum(strategy.enabled for strategy in config.strategies)
+    endpoints = _number(len(config.ws_endpoints), "endpoint", "endpoints")
+    enabled = sum(strategy.enabled for strategy in config.strategies)
+    strategies = _number(enabled, "strategy", "strategies")
     exchange = ", on the embedded exchange" if config.exchange.enabled else ""
-    return f"{len(config.ws_endpoints)} endpoints, {running} strategies{exchange}"
+    return f"{endpoints}, {strategies}{exchange}"
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def _signing(config: DaemonConfig) -> str:

@@ -12,25 +12,12 @@ from typing import Any, Literal
 
 import click
 
+from zq_daemon.cli.journal import journal
+from zq_daemon.cli.operator import COMMANDS
+from zq_daemon.cli.options import config_option, socket_of, socket_option
 from zq_daemon.errors import ZqError
 from zq_daemon.exit_codes import ExitCode
 from zq_daemon.version import VERSION
-
-_config = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, readable=False),
-    default=Path("config.toml"),
-    show_default=True,
-    envvar="ZQ_DAEMON_CONFIG",
-    help="The configuration file.",
-)
-_socket = click.option(
-    "--socket",
-    "socket_path",
-    type=click.Path(path_type=Path),
-    help="The daemon's control socket (default: the one the configuration names).",
-)
 
 
 class _DecimalType(click.ParamType[Decimal]):
@@ -53,7 +40,7 @@ def commands() -> None:
 
 
 @commands.command()
-@_config
+@config_option
 def run(config_path: Path) -> int:
     """Start the daemon and trade until it is stopped (Ctrl-C, SIGTERM, `zq-daemon stop`)."""
     from zq_daemon import daemon
@@ -62,11 +49,11 @@ def run(config_path: Path) -> int:
 
     config = sound_config(config_path)
     configure(config.log.level, config.log.format)
-    return daemon.run(config, config_path=config_path)
+    return daemon.run(config, config_path=config_path.absolute())
 
 
 @commands.command()
-@_config
+@config_option
 def check(config_path: Path) -> int:
     """Check the configuration, and the strategies it names, without starting anything."""
     from zq_daemon.cli.check import check_config
@@ -76,9 +63,22 @@ def check(config_path: Path) -> int:
 
 
 @commands.command()
+@config_option
+def doctor(config_path: Path) -> int:
+    """Look at all that a daemon needs: a line each that says ok, or (DO) what to do.
+
+    Configuration, disk, journal, a running daemon, and at the venue: clock, key, streams, budget.
+    Exit 0 when all is ok, 4 when something is to be done.
+    """
+    from zq_daemon.cli.doctor import run_doctor
+
+    return run_doctor(config_path)
+
+
+@commands.command()
 @click.option("--port", type=click.IntRange(1, 65_535), required=True, help="HTTP and WebSocket.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--seed", type=click.IntRange(0), help="A synthetic market that replays.")
+@click.option("--seed", type=click.IntRange(0), help="A made-up market, the same each time.")
 @click.option(
     "--replay",
     type=click.Path(path_type=Path, readable=False),
@@ -92,11 +92,51 @@ def check(config_path: Path) -> int:
     help="How many times faster to replay; 0: as fast as clients take it.",
 )
 @click.option(
-    "--network",
-    type=click.Choice(["mainnet", "testnet"]),
-    default="mainnet",
+    "--follow",
+    metavar="URL",
+    help="Paper trading: the live market of the venue with this API, https://api.hyperliquid.xyz",
+)
+@click.option(
+    "--queue",
+    type=click.Choice(["front", "back", "proportional"]),
+    default="back",
     show_default=True,
-    help="Whose signatures to accept.",
+    help="Followed or replayed: where a resting order stands among what is shown at its price.",
+)
+@click.option(
+    "--order-latency-ms",
+    type=click.IntRange(0, 60_000),
+    default=100,
+    show_default=True,
+    help="Followed: how long an order takes to get there.",
+)
+@click.option(
+    "--balance",
+    type=_DecimalType(),
+    default="100000",
+    show_default=True,
+    help="What a new account holds, in USDC.",
+)
+@click.option(
+    "--funding-interval-ms",
+    type=click.IntRange(1_000, 604_800_000),
+    default=3_600_000,
+    show_default=True,
+    help="How often funding is paid.",
+)
+@click.option("--strict-accounts", is_flag=True, help="No address has an account by itself.")
+@click.option("--rate-limits", is_flag=True, help="Refuse what is too much, as the venue does.")
+@click.option(
+    "--network",
+    type=click.Choice(["either", "mainnet", "testnet"]),
+    default="either",
+    show_default=True,
+    help="Whose signatures to accept; of either, that of an address heard of before.",
+)
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path, readable=False),
+    help="For testing clients: misbehave as this TOML file says; SIGHUP reads it again.",
 )
 def exchange(
     port: int,
@@ -104,70 +144,54 @@ def exchange(
     seed: int | None,
     replay: Path | None,
     speed: Decimal,
-    network: Literal["mainnet", "testnet"],
+    follow: str | None,
+    queue: Literal["front", "back", "proportional"],
+    order_latency_ms: int,
+    balance: Decimal,
+    funding_interval_ms: int,
+    strict_accounts: bool,
+    rate_limits: bool,
+    network: Literal["either", "mainnet", "testnet"],
+    faults: Path | None,
 ) -> int:
-    """Run the embedded exchange alone: a market to try strategies on."""
-    if seed is not None and replay is not None:
-        raise click.UsageError("a market is seeded or replayed: give --seed or --replay, not both")
+    """Run the embedded exchange alone: a market to try strategies on.
+
+    The keys of a file of --faults are the fields of `Faults` in zq_daemon/venue/exchange/faults.py,
+    such as `cancel_latency_ms = 500`.
+    """
+    if sum(chosen is not None for chosen in (seed, replay, follow)) > 1:
+        raise click.UsageError("there is one market: give one of --seed, --replay and --follow")
     from zq_daemon.cli.exchange import run_exchange
     from zq_daemon.config.schema import ExchangeConfig
     from zq_daemon.telemetry.logging import configure
 
     configure("info")
-    source = None if replay is None else str(replay)
-    config = ExchangeConfig(host=host, port=port, seed=seed, replay=source, speed=speed)
-    run_exchange(config, network)
+    config = ExchangeConfig(
+        host=host,
+        port=port,
+        seed=seed,
+        replay=None if replay is None else str(replay),
+        speed=speed,
+        follow=follow,
+        queue=queue,
+        order_latency_ms=order_latency_ms,
+        account_balance=balance,
+        funding_interval_ms=funding_interval_ms,
+        strict_accounts=strict_accounts,
+        rate_limits=rate_limits,
+    )
+    run_exchange(config, network, faults)
     return ExitCode.OK
 
 
 @commands.command()
-@_config
-@_socket
-@click.option("--json", "as_json", is_flag=True, help="One line of JSON instead of tables.")
-@click.option("--watch", is_flag=True, help="Redraw every second until Ctrl-C.")
-def status(config_path: Path, socket_path: Path | None, as_json: bool, watch: bool) -> int:
-    """Show what the running daemon does."""
-    from zq_daemon.cli.status import show_status, watch_status
+@config_option
+@socket_option
+def reload(config_path: Path, socket_path: Path | None) -> int:
+    """Let the running daemon read its configuration again, and wait until it has."""
+    from zq_daemon.cli.reload import reload_daemon
 
-    path = socket_path or _socket_of(config_path)
-    if watch:
-        watch_status(path, as_json=as_json)
-    else:
-        show_status(path, as_json=as_json)
-    return ExitCode.OK
-
-
-@commands.command()
-@_config
-@_socket
-def stop(config_path: Path, socket_path: Path | None) -> int:
-    """Ask the running daemon to stop gracefully."""
-    from zq_daemon.cli.status import ask
-
-    ask(socket_path or _socket_of(config_path), "stop")
-    click.echo("stopping")
-    return ExitCode.OK
-
-
-@commands.command()
-@_config
-@_socket
-def halt(config_path: Path, socket_path: Path | None) -> int:
-    """Let no order leave the running daemon any more, and cancel what is open."""
-    from zq_daemon.cli.status import ask
-
-    click.echo(ask(socket_path or _socket_of(config_path), "halt"))
-    return ExitCode.OK
-
-
-@commands.command()
-@_config
-@_socket
-def activate(config_path: Path, socket_path: Path | None) -> int:
-    """Let the running daemon trade again after a halt."""
-    from zq_daemon.cli.status import ask
-
-    click.echo(ask(socket_path or _socket_of(config_path), "activate"))
+    click.echo(reload_daemon(socket_of(config_path, socket_path)))
     return ExitCode.OK
 
 
@@ -176,6 +200,10 @@ def version() -> int:
     """Print the version."""
     click.echo(VERSION)
     return ExitCode.OK
+
+
+for _command in (*COMMANDS, journal):
+    commands.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -201,9 +229,3 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         click.echo(told[0], err=True)
         return told[1]
     return int(code or ExitCode.OK)
-
-
-def _socket_of(config_path: Path) -> Path:
-    from zq_daemon.config.load import control_socket, load_config
-
-    return control_socket(load_config(config_path))

@@ -5,31 +5,32 @@ A part the daemon did not send is left out: an older or younger daemon can be lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from attrs import frozen
-from rich import box
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-_Row = Mapping[str, Any]
-_Cell = Callable[[_Row], Text]
-
-
-@frozen
-class _Column:
-    """A heading, what to show of a row, to which side; *folds* where there is too little room."""
-
-    heading: str
-    cell: _Cell
-    justify: Literal["left", "right"] = "left"
-    folds: bool = False
-
-
-_GOOD = frozenset({"up", "running", "active", "ready"})
-_BAD = frozenset({"down", "refused", "faulted", "halted", "stale"})
+from zq_daemon.cli.columns import (
+    Column,
+    Row,
+    coloured,
+    draw_table,
+    duration,
+    flag,
+    folded,
+    number,
+    part_of,
+    plain,
+    price,
+    rows_of,
+    signed,
+    since,
+    state,
+    symbol_of,
+    text_of,
+)
+from zq_daemon.cli.durability import draw_durability
 
 
 def render_status(status: Any) -> RenderableType:
@@ -38,242 +39,174 @@ def render_status(status: Any) -> RenderableType:
         return Text("the daemon sent no status")
     parts: list[RenderableType] = [_headline(status)]
     for title, key, columns in _TABLES:
-        rows = _rows(status.get(key))
+        rows = rows_of(status.get(key))
         if rows:
-            parts.append(_table(title, columns, rows))
+            parts.append(draw_table(title, columns, rows))
+            parts += (note for row in rows if (note := _note(key, row)) is not None)
+    parts += (part for part in (_budgets(status), draw_durability(status)) if part is not None)
     if "orders" in status:  # there are none while it starts
         parts.append(_footer(status))
     return Group(*parts)
 
 
-def _headline(status: _Row) -> Text:
-    daemon = _part(status, "daemon")
+def _headline(status: Row) -> Text:
+    daemon = part_of(status, "daemon")
     line = Text("zq-daemon ", style="bold")
-    line.append(_text(daemon.get("version")), style="bold")
+    line.append(text_of(daemon.get("version")), style="bold")
     for name in ("state", "trading_state"):
-        line.append("  ").append_text(_coloured(daemon.get(name)))
-    line.append(f"  up {_duration(daemon.get('uptime_s'))}  pid {_text(daemon.get('pid'))}")
-    line.append(f"  {_text(daemon.get('config'), '')}", style="dim")
+        line.append("  ").append_text(coloured(daemon.get(name)))
+    line.append(f"  up {duration(daemon.get('uptime_s'))}  pid {text_of(daemon.get('pid'))}")
+    line.append(f"  {text_of(daemon.get('config'), '')}", style="dim")
     if daemon.get("detail"):
-        line.append(f"\n{_text(daemon['detail'])}", style="dim")
+        line.append(f"\n{text_of(daemon['detail'])}", style="dim")
     if daemon.get("trading_reason") and daemon.get("trading_state") != "active":
-        line.append(f"\n{_text(daemon['trading_reason'])}", style="red")
+        line.append(f"\n{text_of(daemon['trading_reason'])}", style="red")
     restart = daemon.get("needs_restart")
     if isinstance(restart, list) and restart:
-        line.append(f"\nneeds a restart: {', '.join(map(_text, restart))}", style="yellow")
-    for what in _part(_part(status, "execution"), "position_differences").values():
-        line.append(f"\npositions differ from the venue's: {_text(what)}", style="red")
+        line.append(f"\nneeds a restart: {', '.join(map(text_of, restart))}", style="yellow")
+    if problem := part_of(status, "credentials").get("problem"):
+        line.append(f"\n{text_of(problem)}", style="red")
+    for what in part_of(part_of(status, "execution"), "position_differences").values():
+        line.append(f"\npositions differ from the venue's: {text_of(what)}", style="red")
+    halted = part_of(status, "execution").get("halted_accounts")
+    for account in halted if isinstance(halted, list) else ():
+        told = f"{text_of(account)} is halted until they agree: zq-daemon reconcile --dry-run"
+        line.append(f"\n{told}", style="red")
     return line
 
 
-def _footer(status: _Row) -> Text:
-    orders, bus = _part(status, "orders"), _part(status, "bus")
-    bad = _part(status, "bad_messages")
+def _budgets(status: Row) -> Text | None:
+    """What is used of the venue's limits, and what they cost; None where the daemon told none."""
+    budgets = part_of(status, "budgets")
+    used = [(name, budgets.get(f"{name}_used")) for name in ("weight", "messages", "actions")]
+    if all(amount is None for _, amount in used):
+        return None
+    line = Text("\n").append("Budgets\n", style="bold")
+    for name, amount in used:
+        limit = text_of(budgets.get(f"{name}_limit"), "any number")
+        line.append("" if amount is None else f"{name} {text_of(amount)} of {limit}  ")
+    refused, wait = budgets.get("refused"), budgets.get("waiting_s")
+    line.append(f"refused {text_of(refused)}", style="red" if refused else "")
+    if wait:
+        line.append(f"  nothing is sent for {duration(wait)}", style="yellow")
+    return line
+
+
+def _footer(status: Row) -> Text:
+    orders, bus = part_of(status, "orders"), part_of(status, "bus")
+    bad = part_of(status, "bad_messages")
     line = Text("\n")
     for name in ("open", "in_flight", "closed"):
-        line.append(f"{name.replace('_', ' ')} orders {_text(orders.get(name))}  ")
-    line.append(f"events {_text(bus.get('published'))}  faults {_text(bus.get('faults'))}  ")
+        line.append(f"{name.replace('_', ' ')} orders {text_of(orders.get(name))}  ")
+    line.append(f"events {text_of(bus.get('published'))}  faults {text_of(bus.get('faults'))}  ")
     count = bad.get("count")
-    line.append(f"bad messages {_text(count)}", style="red" if count else "")
+    line.append(f"bad messages {text_of(count)}", style="red" if count else "")
     for recent in _recent(bad):
         line.append(f"\n  {recent}", style="dim")
     return line
 
 
-def _recent(bad: _Row) -> Sequence[str]:
+def _recent(bad: Row) -> Sequence[str]:
     recent = bad.get("recent")
-    return [_text(one) for one in recent] if isinstance(recent, list) else []
+    return [text_of(one) for one in recent] if isinstance(recent, list) else []
 
 
-def _table(title: str, columns: Sequence[_Column], rows: Sequence[_Row]) -> Table:
-    table = Table(
-        title=f"\n{title}",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for column in columns:
-        table.add_column(
-            column.heading,
-            justify=column.justify,
-            no_wrap=not column.folds,
-            overflow="fold" if column.folds else "ellipsis",
-        )
-    for row in rows:
-        table.add_row(*(column.cell(row) for column in columns))
-    return table
+def _note(key: str, row: Row) -> Text | None:
+    """What is to be said of a row below its table, as it may be long; None: nothing."""
+    if key == "strategies" and row.get("reason"):
+        return Text(f"{text_of(row.get('name'))}: {text_of(row['reason'])}", style="yellow")
+    return _trouble(row) if key == "links" else None
 
 
-def _rows(value: Any) -> list[_Row]:
-    """A list of tables; one table counts as a list of one."""
-    items = [value] if isinstance(value, Mapping) else value
-    return [row for row in items if isinstance(row, Mapping)] if isinstance(items, list) else []
-
-
-def _part(status: _Row, name: str) -> _Row:
-    part = status.get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _plain(heading: str, name: str) -> _Column:
-    return _Column(heading, lambda row: Text(_text(row.get(name))))
-
-
-def _folded(heading: str, name: str) -> _Column:
-    return _Column(heading, lambda row: Text(_text(row.get(name), "")), folds=True)
-
-
-def _number(heading: str, name: str) -> _Column:
-    return _Column(heading, lambda row: Text(_text(row.get(name))), "right")
-
-
-def _since(heading: str, name: str) -> _Column:
-    return _Column(heading, lambda row: Text(_duration(row.get(name))), "right")
-
-
-def _flag(heading: str, name: str, word: str) -> _Column:
-    return _Column(heading, lambda row: Text(word if row.get(name) else "", style="yellow"))
-
-
-def _state(heading: str, name: str) -> _Column:
-    return _Column(heading, lambda row: _coloured(row.get(name)))
-
-
-def _signed(heading: str, name: str) -> _Column:
-    """A profit or loss: green or red."""
-
-    def cell(row: _Row) -> Text:
-        text = _text(row.get(name))
-        style = "red" if text.startswith("-") else "green"
-        return Text(text, style=style if text.strip("-0.") else "")
-
-    return _Column(heading, cell, "right")
-
-
-def _coloured(state: Any) -> Text:
-    text = _text(state).lower()
-    style = "green" if text in _GOOD else "red" if text in _BAD else "yellow"
-    return Text(text, style=style)
-
-
-def _trouble(row: _Row) -> Text:
+def _trouble(row: Row) -> Text | None:
     """The last error of a link and, while it is down, when it is tried again."""
-    wait, error = row.get("next_attempt_s"), _text(row.get("last_error"), "")
+    wait, error = row.get("next_attempt_s"), text_of(row.get("last_error"), "")
+    name = text_of(row.get("endpoint"))
     if wait is None:
-        return Text(error, style="dim")
-    attempt = f"attempt {_text(row.get('attempt'))} in {_duration(wait)}"
-    return Text(f"{attempt}: {error}", style="yellow")
+        return Text(f"{name}: {error}", style="dim") if error else None
+    attempt = f"attempt {text_of(row.get('attempt'))} in {duration(wait)}"
+    return Text(f"{name}: {attempt}: {error}", style="yellow")
 
 
-def _held(row: _Row) -> Text:
-    held = {name: amount for name, amount in _part(row, "positions").items() if amount != "0"}
-    return Text(", ".join(f"{_symbol(name)} {_text(held[name])}" for name in held) or "flat")
+def _held(row: Row) -> Text:
+    held = {name: amount for name, amount in part_of(row, "positions").items() if amount != "0"}
+    return Text(", ".join(f"{symbol_of(name)} {text_of(held[name])}" for name in held) or "flat")
 
 
-def _instruments(row: _Row) -> Text:
+def _instruments(row: Row) -> Text:
     names = row.get("instruments")
-    return Text(", ".join(map(_symbol, names)) if isinstance(names, list) else _text(names))
+    return Text(", ".join(map(symbol_of, names)) if isinstance(names, list) else text_of(names))
 
 
-def _symbol(instrument: Any) -> str:
-    text = _text(instrument)
-    return text.partition(".")[2] or text
-
-
-def _duration(value: Any) -> str:
-    """Seconds as `1.5s`, `4m10s`, `3h05m`, `2d04h`."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return _text(value)
-    if value < 60:
-        return f"{value:.1f}s"
-    minutes, seconds = divmod(int(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours:02}h"
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
-
-
-def _text(value: Any, missing: str = "-") -> str:
-    text = missing if value is None else str(value)
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-_TABLES: Sequence[tuple[str, str, Sequence[_Column]]] = (
+_TABLES: Sequence[tuple[str, str, Sequence[Column]]] = (
     (
         "Links",
         "links",
         (
-            _plain("endpoint", "endpoint"),
-            _state("state", "state"),
-            _since("for", "since_s"),
-            _flag("", "private", "private"),
-            _number("messages", "messages"),
-            _number("bad", "bad_messages"),
-            _number("reconnects", "reconnects"),
-            _since("outage", "outage_s"),
-            _Column("last error", _trouble, folds=True),
+            plain("endpoint", "endpoint"),
+            state("state", "state"),
+            since("for", "since_s"),
+            flag("", "private", "private"),
+            number("messages", "messages"),
+            number("bad", "bad_messages"),
+            number("reconnects", "reconnects"),
+            since("outage", "outage_s"),
         ),
     ),
     (
         "Market",
         "market",
         (
-            _plain("instrument", "instrument"),
-            _number("bid", "bid"),
-            _number("ask", "ask"),
-            _number("last", "last"),
-            _flag("", "stale", "stale"),
+            plain("instrument", "instrument"),
+            number("bid", "bid"),
+            number("ask", "ask"),
+            number("last", "last"),
+            flag("", "stale", "stale"),
         ),
     ),
     (
         "Strategies",
         "strategies",
         (
-            _plain("strategy", "name"),
-            _state("state", "state"),
-            _Column("instruments", _instruments),
-            _number("orders", "open_orders"),
-            _Column("position", _held),
-            _signed("net P&L", "net_pnl"),
-            _number("faults", "faults"),
-            _folded("reason", "reason"),
+            plain("strategy", "name"),
+            state("state", "state"),
+            Column("instruments", _instruments, folds=True),
+            number("orders", "open_orders"),
+            Column("position", _held, folds=True),
+            signed("net P&L", "net_pnl"),
+            number("faults", "faults"),
         ),
     ),
     (
         "Positions",
         "positions",
         (
-            _plain("instrument", "instrument"),
-            _number("quantity", "quantity"),
-            _number("entry", "average_entry_price"),
-            _number("mark", "mark"),
-            _signed("unrealised", "unrealized_pnl"),
-            _signed("realised", "realized_pnl"),
-            _number("fees", "fees"),
+            plain("instrument", "instrument"),
+            number("quantity", "quantity"),
+            price("entry", "average_entry_price"),
+            price("mark", "mark"),
+            signed("unrealised", "unrealized_pnl"),
+            signed("realised", "realized_pnl"),
         ),
     ),
     (
         "Account",
         "account",
         (
-            _folded("account", "account"),
-            _number("equity", "equity"),
-            _signed("day P&L", "day_pnl"),
+            folded("account", "account"),
+            number("equity", "equity"),
+            signed("day P&L", "day_pnl"),
         ),
     ),
     (
         "Queues",
         "queues",
         (
-            _plain("queue", "name"),
-            _number("size", "size"),
-            _number("capacity", "capacity"),
-            _number("conflated", "conflated"),
-            _since("blocked", "blocked_s"),
+            plain("queue", "name"),
+            number("size", "size"),
+            number("capacity", "capacity"),
+            number("conflated", "conflated"),
+            since("blocked", "blocked_s"),
         ),
     ),
 )

@@ -6,21 +6,30 @@ settings that do not fit together although each is right by itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from zq_daemon.config.schema import DaemonConfig
+from zq_daemon.config.streams import split_stream
 
 _HOSTS = {
     "api.hyperliquid.xyz": "mainnet",
     "api.hyperliquid-testnet.xyz": "testnet",
 }
+_MOST_SUBSCRIPTIONS = 1_000
+_MOST_CONNECTIONS = 10
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def advise(config: DaemonConfig) -> tuple[str, ...]:
     """One sentence for each oddity, in the order in which an operator would meet them."""
-    return (*_about_links(config), *_about_strategies(config))
+    return (
+        *_about_links(config),
+        *_about_limits(config),
+        *_about_paper(config),
+        *_about_strategies(config),
+    )
 
 
 def _about_links(config: DaemonConfig) -> Iterator[str]:
@@ -46,10 +55,50 @@ def _about_links(config: DaemonConfig) -> Iterator[str]:
         )
 
 
+def _about_paper(config: DaemonConfig) -> Iterator[str]:
+    exchange = config.exchange
+    if exchange.follow is None:
+        return
+    if not exchange.enabled:
+        yield "exchange.follow is set, but exchange.enabled is not: nothing is followed"
+        return
+    followed = urlsplit(exchange.follow)
+    if followed.hostname in _LOCAL and followed.port == exchange.port:
+        yield "exchange.follow has exchange.port: the embedded exchange cannot follow itself"
+    for endpoint in config.ws_endpoints:
+        if "orderUpdates" in endpoint.streams and urlsplit(endpoint.url).hostname not in _LOCAL:
+            yield (
+                f"exchange.follow is for trading on paper, but {endpoint.url} is not the embedded "
+                "exchange: orders there are real"
+            )
+
+
+def _about_limits(config: DaemonConfig) -> Iterator[str]:
+    """What a venue takes from one address of the internet (documented ones only: not exact)."""
+    loads: Counter[str] = Counter()
+    links: Counter[str] = Counter()
+    for endpoint in config.ws_endpoints:
+        host = urlsplit(endpoint.url).hostname or ""
+        loads[host] += len(endpoint.streams)
+        links[host] += -(-len(endpoint.streams) // endpoint.max_streams)
+    for host in _HOSTS:
+        if loads[host] > _MOST_SUBSCRIPTIONS:
+            yield f"{loads[host]} streams from {host}: it takes {_MOST_SUBSCRIPTIONS} from one host"
+        if links[host] > _MOST_CONNECTIONS:
+            yield (
+                f"{links[host]} connections to {host}: it takes {_MOST_CONNECTIONS} from one "
+                "host: raise max_streams"
+            )
+
+
 def _about_strategies(config: DaemonConfig) -> Iterator[str]:
     streams = {stream for endpoint in config.ws_endpoints for stream in endpoint.streams}
     enabled = [strategy for strategy in config.strategies if strategy.enabled]
-    symbols = {stream.partition(":")[2] for stream in streams}
+    symbols = {
+        split_stream(endpoint.venue, stream).symbol
+        for endpoint in config.ws_endpoints
+        for stream in endpoint.streams
+    }
     for strategy in enabled:
         for instrument in strategy.instruments:
             if instrument.partition(".")[2] not in symbols:

@@ -1,7 +1,7 @@
 """Compares two configurations: what a running daemon can take over, and what needs a restart.
 
-Pure; called on SIGHUP. Reloadable are the risk limits, the log level, strategy parameters and the
-tick interval.
+Pure; called on SIGHUP. Reloadable are the risk limits, the log level, the tick interval, and
+of strategies their parameters and `on_fault`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from zq_daemon.config.schema import DaemonConfig
 from zq_daemon.config.source import render_path
 
 _RELOADABLE = re.compile(
-    r"tick_interval_ms|risk\..*|log\.level|strategies\[\d+\]\.params(?:\..*)?", re.DOTALL
+    r"tick_interval_ms|risk\..*|log\.level|strategies\[\d+\]\.(?:on_fault|params(?:\..*)?)",
+    re.DOTALL,
 )
 
 

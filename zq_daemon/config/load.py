@@ -24,6 +24,8 @@ from zq_daemon.config.structure import check, structure
 from zq_daemon.errors import ConfigError
 
 MAX_BYTES = 1 << 20
+ANOTHER_CONFIG = "copy config.toml.example there, or name another with --config"
+"""What to do where there is no configuration."""
 
 _POSITION = re.compile(r"(?s)(.*) \(at line (\d+), column (\d+)\)")
 
@@ -51,12 +53,13 @@ def load_config(path: str | Path) -> DaemonConfig:
     return config
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, if_missing: str = ANOTHER_CONFIG) -> Document:
     """Parse the file at *path*; ConfigError says why it cannot be read or is not TOML.
 
-    Its `source` locates the errors of parts structured later, such as a strategy's parameters.
+    *if_missing* is what to do where there is none. The document's `source` locates the errors of
+    parts structured later, such as a strategy's parameters.
     """
-    return parse_document(_read(path), str(path))
+    return parse_document(_read(path, if_missing), str(path))
 
 
 def parse_document(text: str, name: str) -> Document:
@@ -117,14 +120,12 @@ def _if_set(change: Callable[[str], str], value: str | None) -> str | None:
     return None if value is None else change(value)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, if_missing: str) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such file; copy config.toml.example there, or name another with --config"
-        ) from None
+        raise ConfigError(f"{path}: no such file; {if_missing}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     if len(raw) > MAX_BYTES:

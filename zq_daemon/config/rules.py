@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
+from attrs import evolve
 
 from zq_daemon.config.schema import (
     DaemonConfig,
@@ -28,7 +29,7 @@ from zq_daemon.config.schema import (
     WsEndpointConfig,
 )
 from zq_daemon.config.source import Problem
-from zq_daemon.config.streams import STREAMS, split_stream
+from zq_daemon.config.streams import STREAMS, StreamName, split_stream
 from zq_daemon.config.structure import Mismatch, Rule, Rules, each_entry, each_item
 from zq_daemon.model.bar import BarSpec
 from zq_daemon.model.ids import RESERVED_OWNERS, parse_instrument_id, venue_of
@@ -45,6 +46,7 @@ _CREDENTIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HOST = re.compile(r"[0-9A-Za-z.:_-]{1,255}")
 _HOST_BYTES = 253
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_KINDS = ("book_ms", "quote_ms", "trade_ms", "mark_ms", "candle_ms")
 _STREAM = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}(?::[^\s:][^\s]{0,63})?")
 _USE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -61,27 +63,52 @@ def cross_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
     if type(base) is int and type(most) is int and most < base:
         path = ("reconnect_max_ms" if "reconnect_max_ms" in document else "reconnect_base_ms",)
         yield Problem(path, f"reconnect_max_ms ({most}) is less than reconnect_base_ms ({base})")
-    exchange = document.get("exchange")
-    if (
-        isinstance(exchange, Mapping)
-        and exchange.get("replay")
-        and type(exchange.get("seed")) is int
-    ):
-        yield Problem(("exchange", "seed"), "a market is seeded or replayed, not both")
+    yield from _two_markets(document.get("exchange"))
+
+
+def _two_markets(exchange: Any) -> Iterator[Problem]:
+    """More than one thing that the embedded exchange's market shall be."""
+    if not isinstance(exchange, Mapping):
+        return
+    chosen = {
+        "seed": type(exchange.get("seed")) is int,
+        "replay": bool(exchange.get("replay")),
+        "follow": bool(exchange.get("follow")),
+    }
+    said = {"seed": "seeded", "replay": "replayed", "follow": "followed"}
+    names = [name for name, is_chosen in chosen.items() if is_chosen]
+    if len(names) > 1:
+        what = " or ".join(said[name] for name in names)
+        yield Problem(("exchange", names[0]), f"a market is {what}, not both")
 
 
 def _unknown_streams(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """Streams that are written well and that the endpoint's venue does not have."""
+    """Streams that are written well and that the endpoint's venue does not have, or has once."""
+    written: dict[tuple[str, StreamName], str] = {}
     for number, endpoint in _tables(document, "ws_endpoints"):
         venue, streams = endpoint.get("venue", _VENUE), endpoint.get("streams")
         if not (isinstance(venue, str) and venue in STREAMS and isinstance(streams, list)):
             continue
+        limits = endpoint.get("stale_ms")
+        for stream in limits if isinstance(limits, Mapping) else ():
+            if stream not in streams:
+                yield Problem(
+                    ("ws_endpoints", number, "stale_ms", stream),
+                    "not one of the endpoint's streams",
+                )
         for index, stream in enumerate(streams):
             try:
                 if isinstance(stream, str) and _STREAM.fullmatch(stream):
-                    split_stream(venue, stream)
+                    name = evolve(split_stream(venue, stream), options=())
+                    _expect_same(written.setdefault((venue, name), stream), stream)
             except ValueError as error:
                 yield Problem(("ws_endpoints", number, "streams", index), str(error))
+
+
+def _expect_same(known: str, stream: str) -> None:
+    """Of an instrument there is one book: another's messages would take turns with it."""
+    if known != stream:
+        raise ValueError(f"stream {stream!r}: differs by options from {known!r}; leave one of them")
 
 
 def _repeated_names(document: Mapping[str, Any], table: str) -> Iterator[Problem]:
@@ -222,6 +249,7 @@ def _all(rule: Callable[[Any], None], *names: str) -> Mapping[str, Rule]:
 
 
 _duration = _within(1, _WEEK_MS)
+_stream = _matches(_STREAM, "a stream, e.g. 'trades:BTC' or 'orderUpdates'")
 _name = _matches(_NAME, "a name of letters, digits, '_' and '-', at most 64")
 _amounts = each_entry(_instrument, _positive)
 
@@ -233,12 +261,17 @@ RULES: Rules = {
             *("tick_interval_ms", "heartbeat_interval_ms", "heartbeat_timeout_ms"),
             *("reconnect_base_ms", "reconnect_max_ms", "reconnect_healthy_ms"),
             *("connect_timeout_ms", "start_timeout_ms", "shutdown_grace_ms"),
-            "account_refresh_ms",
+            *("reconcile_interval_ms", "reconcile_fills_interval_ms"),
         ),
+        "housekeeping_interval_ms": _within(10, 60_000),  # it costs all the time
+        "not_found_span_ms": _within(0, _WEEK_MS),
+        "position_tolerance": _within(0, _MANY),
     },
     WsEndpointConfig: {
         "url": _url("ws", "wss"),
-        "streams": _some(_matches(_STREAM, "a stream, e.g. 'trades:BTC' or 'orderUpdates'")),
+        "streams": _some(_stream),
+        "max_streams": _within(1, 1_000),
+        "stale_ms": each_entry(_stream, _within(0, _WEEK_MS)),
         "venue": _one_of(VENUES),
         "name": _name,
     },
@@ -248,7 +281,14 @@ RULES: Rules = {
         "key_credential": _matches(_CREDENTIAL, "the name of a systemd credential (no slashes)"),
         "key_file": _path,
         "market_slippage_bps": _within(1, 9_999),
-        **_all(_duration, "order_validity_ms", "post_timeout_ms", "http_timeout_ms"),
+        "agent_warning_days": _within(0, 365),
+        "weight_per_minute": _within(0, 1_000_000),
+        "messages_per_minute": _within(0, 1_000_000),
+        "leverage": each_entry(_instrument, _within(1, 1_000)),
+        "isolated": _unique(_instrument),
+        "dead_mans_switch_ms": _within(15_000, 86_400_000),
+        "order_validity_ms": _within(500, _WEEK_MS),  # less, and orders expire on their way
+        **_all(_duration, "post_timeout_ms", "http_timeout_ms"),
     },
     StrategyConfig: {
         "name": _strategy_name,
@@ -269,7 +309,7 @@ RULES: Rules = {
         **_all(_within(1, _MANY), "max_open_orders", "max_orders_per_second"),
         "price_collar_bps": _within(1, 9_999),
     },
-    StalenessConfig: _all(_within(0, _WEEK_MS), "book_ms", "quote_ms", "trade_ms", "mark_ms"),
+    StalenessConfig: _all(_within(0, _WEEK_MS), *_KINDS),
     LimitsConfig: {
         **_all(
             _within(1, _MANY),
@@ -280,6 +320,9 @@ RULES: Rules = {
         "max_message_bytes": _within(1_024, _MAX_BYTES),
         "feed_blocked_ms": _duration,
         "control_clients": _within(1, 1_024),
+        # A record may have 1 MiB and has to fit; more than the latter the log cannot read.
+        "journal_segment_bytes": _within(1 << 21, 1 << 28),
+        "journal_pending_bytes": _within(1 << 16, 1 << 28),
     },
     ExchangeConfig: {
         "host": _host,
@@ -287,7 +330,10 @@ RULES: Rules = {
         "seed": _within(0, (1 << 63) - 1),
         "replay": _path,
         "speed": _at_least_0,
+        "follow": _url("http", "https"),
+        "order_latency_ms": _within(0, 60_000),
         "account_balance": _positive,
+        "funding_interval_ms": _within(1_000, _WEEK_MS),
     },
     LogConfig: {"summary_interval_ms": _within(0, _WEEK_MS)},
 }

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import trio
 
+from zq_daemon.control.arguments import BadRequest
 from zq_daemon.control.lines import LineReader
 from zq_daemon.errors import ControlError
 from zq_daemon.ports.unix import connect_unix
@@ -19,7 +20,8 @@ TIMEOUT_S = 10.0
 async def request(path: Path, command: str, *, timeout_s: float = TIMEOUT_S, **args: Any) -> Any:
     """Send *command* with *args* to the daemon listening at *path*, and return its result.
 
-    Raises Unreachable when no daemon answers there, ControlError when it refuses.
+    Raises Unreachable when no daemon answers there, ControlError when it refuses, BadRequest when
+    it always would.
     """
     try:
         with trio.fail_after(timeout_s):
@@ -33,6 +35,8 @@ async def request(path: Path, command: str, *, timeout_s: float = TIMEOUT_S, **a
     if not isinstance(reply, dict) or "ok" not in reply:
         raise ControlError(f"what listens at {path} is no zq-daemon: it answered no reply")
     if reply["ok"] is not True:
+        if reply.get("usage") is True:
+            raise BadRequest(f"{command}: {reply.get('error')}")
         raise ControlError(f"the daemon refused {command!r}: {reply.get('error')}")
     return reply.get("result")
 

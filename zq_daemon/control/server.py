@@ -2,8 +2,9 @@
 
 Owns framing, limits and time-outs; what a command means is its handler's. A request is an object
 with `"command"`, the rest of it are arguments; the reply is `{"ok": true, "result": ...}` or
-`{"ok": false, "error": "..."}`. Several requests may follow one another on a connection. Nothing a
-client sends harms the daemon. Started by `daemon`.
+`{"ok": false, "error": "..."}`, with `"usage": true` where the request itself was wrong. Several
+requests may follow one another on a connection, each answered before the next is read; a handler
+that waits keeps nobody else waiting. Nothing a client sends harms the daemon. Started by `daemon`.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
+from zq_daemon.control.arguments import BadRequest
 from zq_daemon.control.lines import LineReader
 from zq_daemon.errors import ControlError, ZqError
 from zq_daemon.ports.unix import open_unix_listener
 from zq_daemon.runtime.containment import contained
 
 Handler = Callable[[Mapping[str, Any]], Any]
-"""Takes the request, returns a JSON-ready result; a ZqError becomes the error reply."""
+"""Takes the request, returns a JSON-ready result, or an awaitable of one where it has to wait.
+
+A ZqError becomes the error reply.
+"""
 
 Listen = Callable[[Path], AbstractAsyncContextManager[trio.abc.Listener[trio.abc.Stream]]]
 """Opens a listener for local clients (`Network.listen_locally`)."""
@@ -94,13 +100,13 @@ async def _answer(handlers: Mapping[str, Handler], line: bytes) -> bytes:
 
     async def work() -> None:
         nonlocal reply
-        reply = _handle(handlers, line)
+        reply = await _handle(handlers, line)
 
     await contained("control command", work)
     return reply
 
 
-def _handle(handlers: Mapping[str, Handler], line: bytes) -> bytes:
+async def _handle(handlers: Mapping[str, Handler], line: bytes) -> bytes:
     try:
         request = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -112,7 +118,10 @@ def _handle(handlers: Mapping[str, Handler], line: bytes) -> bytes:
     if handler is None:
         return _error(f"unknown command {command[:64]!r}; known: {', '.join(sorted(handlers))}")
     try:
-        return _line({"ok": True, "result": handler(request)})
+        result = handler(request)
+        return _line({"ok": True, "result": await result if isawaitable(result) else result})
+    except BadRequest as error:
+        return _line({"ok": False, "error": str(error), "usage": True})
     except ZqError as error:
         return _error(str(error))
 

@@ -1,47 +1,71 @@
-"""What `status` answers: one plain dictionary, built on request from what the parts know."""
+"""What `status` answers: one plain dictionary, built on request from what the parts know.
+
+A part that is not there (yet, or in this configuration) has no entry: nothing is made up for it.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
 
+from zq_daemon.control.amounts import text_of
+from zq_daemon.control.positions import position_rows
 from zq_daemon.model.ids import InstrumentId
-from zq_daemon.model.money import ROUNDED
-from zq_daemon.model.position import Position
 
 if TYPE_CHECKING:
     from zq_daemon.assembly import Assembly
 
 _BAD_SHOWN = 5
-_SHOWN = Decimal("1e-8")
-_MOST_DIGITS = 99
-"""Of a number that is written out: no amount that is meant has more."""
+_Section = Mapping[str, Any]
 
 
-def status_of(parts: Assembly | None, about: dict[str, Any]) -> dict[str, Any]:
+def status_of(
+    parts: Assembly | None,
+    about: _Section,
+    *,
+    journal: _Section | None = None,
+    recovery: _Section | None = None,
+    history: _Section | None = None,
+    watchdog: _Section | None = None,
+) -> dict[str, Any]:
     """The whole daemon as JSON-ready values; amounts are decimal strings.
 
-    *about* describes the daemon itself; *parts* is None while it has none yet.
+    *about* describes the daemon itself; *parts* is None while it has none yet. The other sections
+    are those of parts that stand outside of it. They are passed on as they are, and left out where
+    they are None; what the command line knows how to show of them is in `cli.durability`.
     """
-    daemon = {"pid": os.getpid(), **about}
+    told: dict[str, Any] = {"daemon": {"pid": os.getpid(), **about}}
+    sections = {
+        "journal": journal,
+        "recovery": recovery,
+        "history": history,
+        "watchdog": watchdog,
+    }
+    told |= {name: dict(section) for name, section in sections.items() if section is not None}
     if parts is None:
-        return {"daemon": daemon}
-    state = {"trading_state": parts.risk.state.value, "trading_reason": parts.risk.state_reason}
+        return told
+    told["daemon"]["trading_state"] = parts.risk.state.value
+    told["daemon"]["trading_reason"] = parts.risk.state_reason
+    return told | _parts(parts)
+
+
+def _parts(parts: Assembly) -> dict[str, Any]:
     return {
-        "daemon": daemon | state,
         "links": [endpoint.status() for endpoint in parts.links.endpoints],
+        "budgets": dict(parts.adapter.budgets),
+        "dead_mans_switch": None if parts.switch is None else dict(parts.switch.status()),
         "strategies": parts.strategies.status(),
         "orders": {
             "open": len(parts.cache.orders_open()),
             "in_flight": len(parts.cache.orders_in_flight()),
             "closed": len(parts.cache.orders_closed()),
         },
-        "positions": [_position(parts, one) for one in parts.portfolio.positions()],
+        "positions": list(_positions(parts)),
         "account": _accounts(parts),
+        "credentials": parts.credentials.status(),
         "market": [_market(parts, one) for one in parts.instruments],
         "queues": list(_queues(parts)),
         "bus": {
@@ -59,18 +83,11 @@ def status_of(parts: Assembly | None, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _position(parts: Assembly, position: Position) -> dict[str, Any]:
-    mark = parts.cache.mid_or_mark(position.instrument_id)
-    return {
-        "account": position.account_id,
-        "instrument": position.instrument_id,
-        "quantity": _text(position.quantity),
-        "average_entry_price": _text(position.average_entry_price),
-        "mark": _text(mark),
-        "unrealized_pnl": _text(None if mark is None else position.unrealized_pnl(mark)),
-        "realized_pnl": _text(position.realized_pnl),
-        "fees": _text(position.fees),
-    }
+def _positions(parts: Assembly) -> Iterable[dict[str, Any]]:
+    """Without the flat ones of accounts that the daemon does not trade for (any more)."""
+    for row in position_rows(parts):
+        if row["quantity"] != "0" or row["account"] in parts.accounts:
+            yield row
 
 
 def _accounts(parts: Assembly) -> list[dict[str, Any]]:
@@ -82,9 +99,9 @@ def _accounts(parts: Assembly) -> list[dict[str, Any]]:
             found.append(
                 {
                     "account": account_id,
-                    "equity": _text(parts.portfolio.equity(account_id)),
-                    "day_pnl": _text(parts.portfolio.day_pnl(account_id, now_ns)),
-                    "margin_used": _text(account.margin_used),
+                    "equity": text_of(parts.portfolio.equity(account_id)),
+                    "day_pnl": text_of(parts.portfolio.day_pnl(account_id, now_ns)),
+                    "margin_used": text_of(account.margin_used),
                 }
             )
     return found
@@ -98,9 +115,9 @@ def _market(parts: Assembly, instrument_id: InstrumentId) -> dict[str, Any]:
     ask = book.best_ask if book is not None else None
     return {
         "instrument": instrument_id,
-        "bid": _text(quote.bid_price if quote else (bid.price if bid else None)),
-        "ask": _text(quote.ask_price if quote else (ask.price if ask else None)),
-        "last": _text(trade.price if trade else None),
+        "bid": text_of(quote.bid_price if quote else (bid.price if bid else None)),
+        "ask": text_of(quote.ask_price if quote else (ask.price if ask else None)),
+        "last": text_of(trade.price if trade else None),
         "stale": parts.data.is_stale(instrument_id),
     }
 
@@ -123,12 +140,3 @@ def _queues(parts: Assembly) -> Iterable[dict[str, Any]]:
         "conflated": 0,
         "blocked_s": 0,
     }
-
-
-def _text(value: Decimal | None) -> str | None:
-    if value is None:
-        return None
-    if value.adjusted() > _MOST_DIGITS:
-        return f"{value:.8E}"
-    rounded = value.quantize(_SHOWN, context=ROUNDED)
-    return f"{rounded.normalize(ROUNDED):f}" if rounded else "0"

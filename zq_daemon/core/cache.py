@@ -8,13 +8,14 @@ read costs the same whatever else is in here; no orders are searched or copied w
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from zq_daemon.core.commitments import Commitments, Kind
 from zq_daemon.errors import OrderError
 from zq_daemon.model.account import Account
-from zq_daemon.model.bar import Bar, BarSpec
+from zq_daemon.model.bar import Bar, BarSpec, Candle
 from zq_daemon.model.ids import (
     AccountId,
     ClientOrderId,
@@ -23,7 +24,7 @@ from zq_daemon.model.ids import (
     VenueOrderId,
 )
 from zq_daemon.model.instrument import Instrument
-from zq_daemon.model.market import InstrumentStatus, MarkPrice, Quote, Trade
+from zq_daemon.model.market import InstrumentStatus, MarkPrice, MidPrice, Quote, Trade
 from zq_daemon.model.order import Order
 from zq_daemon.model.position import Position
 
@@ -49,6 +50,8 @@ class Cache:
         self._trades: dict[InstrumentId, Trade] = {}
         self._quotes: dict[InstrumentId, Quote] = {}
         self._marks: dict[InstrumentId, MarkPrice] = {}
+        self._mids: dict[InstrumentId, MidPrice] = {}
+        self._candles: dict[tuple[InstrumentId, str], Candle] = {}
         self._statuses: dict[InstrumentId, InstrumentStatus] = {}
         self._bars: dict[tuple[InstrumentId, str], Bar] = {}
         self._books: dict[InstrumentId, OrderBook] = {}
@@ -58,6 +61,7 @@ class Cache:
         self._live = _OrderIndex()
         self._closed = _OrderIndex()
         self._closing_order: OrderedDict[ClientOrderId, None] = OrderedDict()
+        self._commitments = Commitments()
         self._venue_ids = _VenueIds()
         self._positions: dict[tuple[AccountId, InstrumentId], Position] = {}
         self._accounts: dict[AccountId, Account] = {}
@@ -86,6 +90,14 @@ class Cache:
         """Remember the latest mark of its instrument."""
         self._marks[mark.instrument_id] = mark
 
+    def put_mid(self, mid: MidPrice) -> None:
+        """Remember the middle price of its instrument that the venue stated last."""
+        self._mids[mid.instrument_id] = mid
+
+    def put_candle(self, candle: Candle) -> None:
+        """Remember the latest candle, open or closed, of its instrument and interval."""
+        self._candles[candle.instrument_id, candle.interval] = candle
+
     def put_status(self, status: InstrumentStatus) -> None:
         """Remember the latest trading status of its instrument."""
         self._statuses[status.instrument_id] = status
@@ -110,6 +122,14 @@ class Cache:
         """The latest mark price."""
         return self._marks.get(instrument_id)
 
+    def mid(self, instrument_id: InstrumentId) -> MidPrice | None:
+        """The middle price that the venue stated last."""
+        return self._mids.get(instrument_id)
+
+    def candle(self, instrument_id: InstrumentId, interval: str) -> Candle | None:
+        """The venue's latest candle of that interval."""
+        return self._candles.get((instrument_id, interval))
+
     def status(self, instrument_id: InstrumentId) -> InstrumentStatus | None:
         """The latest trading status."""
         return self._statuses.get(instrument_id)
@@ -130,6 +150,8 @@ class Cache:
         mid = self._mid(instrument_id)
         if mid is not None:
             return mid
+        if (stated := self._mids.get(instrument_id)) is not None:
+            return stated.price
         trade = self._trades.get(instrument_id)
         return None if trade is None else trade.price
 
@@ -141,17 +163,25 @@ class Cache:
         """
         cloid = order.client_order_id
         _check_same(self._orders.get(cloid), order)
-        self._orders[cloid] = order
-        self._open.put_if(order.is_open, order)
-        self._in_flight.put_if(order.is_in_flight, order)
-        self._live.put_if(not order.is_closed, order)
-        self._closed.put_if(order.is_closed, order)
-        self._venue_ids.put(order)
-        if order.is_closed:
-            self._closing_order[cloid] = None
-            self._forget_oldest_closed()
-        else:
-            self._closing_order.pop(cloid, None)
+        if order.venue_order_id is not None:
+            self._venue_ids.put(order.account_id, order.venue_order_id, cloid)
+        self._place(order)
+        self._forget_oldest_closed()
+
+    def restore_orders(
+        self,
+        orders: Iterable[Order],
+        given_ids: Iterable[tuple[ClientOrderId, VenueOrderId]],
+    ) -> None:
+        """Put orders back into an empty cache: the closed ones in the order in which they closed.
+
+        *given_ids*: by which venue order ids they are found, in the order they were given.
+        """
+        for order in orders:
+            self._place(order)
+        for cloid, venue_order_id in given_ids:
+            self._venue_ids.put(self._orders[cloid].account_id, venue_order_id, cloid)
+        self._forget_oldest_closed()
 
     def order(self, client_order_id: ClientOrderId) -> Order | None:
         """The order; None if it was never known or closed too long ago."""
@@ -163,6 +193,10 @@ class Cache:
         """The order that has, or had before it was modified, *venue_order_id*."""
         cloid = self._venue_ids.find(account_id, venue_order_id)
         return None if cloid is None else self._orders[cloid]
+
+    def venue_order_ids(self, client_order_id: ClientOrderId) -> tuple[VenueOrderId, ...]:
+        """The ids by which `order_by_venue_id` finds the order, oldest first."""
+        return self._venue_ids.of(client_order_id)
 
     def orders_open(
         self, *, instrument_id: InstrumentId | None = None, strategy_id: StrategyId | None = None
@@ -185,7 +219,7 @@ class Cache:
     def orders_closed(
         self, *, instrument_id: InstrumentId | None = None, strategy_id: StrategyId | None = None
     ) -> Collection[Order]:
-        """The orders that closed last."""
+        """The orders that closed last, in the order in which they closed."""
         return self._closed.select(instrument_id, strategy_id)
 
     def open_count(
@@ -199,6 +233,16 @@ class Cache:
     ) -> int:
         """How many `orders_live` has."""
         return len(self._live.select(instrument_id, strategy_id))
+
+    def committed(
+        self, account_id: AccountId, instrument_id: InstrumentId
+    ) -> Mapping[Kind, Decimal]:
+        """What live orders of each kind may still fill together, at the cost of a look-up."""
+        return self._commitments.of(account_id, instrument_id)
+
+    def committed_instruments(self, account_id: AccountId) -> Collection[InstrumentId]:
+        """The instruments of which the account has, or had, live orders."""
+        return self._commitments.instruments(account_id)
 
     def put_position(self, position: Position) -> None:
         """Insert or replace a net position."""
@@ -220,6 +264,23 @@ class Cache:
         """The latest statement; None before the first."""
         return self._accounts.get(account_id)
 
+    def accounts(self) -> tuple[Account, ...]:
+        """The latest statement of every account."""
+        return tuple(self._accounts.values())
+
+    def _place(self, order: Order) -> None:
+        cloid, is_closed = order.client_order_id, order.is_closed
+        self._commitments.move(self._orders.get(cloid), order)
+        self._orders[cloid] = order
+        self._open.put_if(order.is_open, order)
+        self._in_flight.put_if(order.is_in_flight, order)
+        self._live.put_if(not is_closed, order)
+        self._closed.put_if(is_closed, order)
+        if is_closed:
+            self._closing_order[cloid] = None
+        else:
+            self._closing_order.pop(cloid, None)
+
     def _mid(self, instrument_id: InstrumentId) -> Decimal | None:
         quote = self._quotes.get(instrument_id)
         if quote is not None and quote.bid_price is not None and quote.ask_price is not None:
@@ -235,6 +296,7 @@ class Cache:
 
 
 _Scope = tuple[InstrumentId | None, StrategyId | None]
+_Group = dict[ClientOrderId, Order]
 
 
 class _OrderIndex:
@@ -244,19 +306,22 @@ class _OrderIndex:
     as many as instruments times strategies.
     """
 
-    __slots__ = ("_groups",)
+    __slots__ = ("_all", "_groups", "_homes")
 
     def __init__(self) -> None:
-        self._groups: dict[_Scope, dict[ClientOrderId, Order]] = {(None, None): {}}
+        self._all: _Group = {}
+        self._groups: dict[_Scope, _Group] = {(None, None): self._all}
+        self._homes: dict[tuple[InstrumentId, StrategyId], tuple[_Group, ...]] = {}
 
     def put_if(self, belongs: bool, order: Order) -> None:
         """Insert or replace *order*, or make sure that it is not in here."""
+        cloid = order.client_order_id
         if belongs:
-            for scope in _scopes(order):
-                self._groups.setdefault(scope, {})[order.client_order_id] = order
-        elif order.client_order_id in self._groups[None, None]:
-            for scope in _scopes(order):
-                del self._groups[scope][order.client_order_id]
+            for group in self._home_of(order):
+                group[cloid] = order
+        elif cloid in self._all:
+            for group in self._home_of(order):
+                del group[cloid]
 
     def select(
         self, instrument_id: InstrumentId | None, strategy_id: StrategyId | None
@@ -264,6 +329,15 @@ class _OrderIndex:
         """A live view of one group; None stands for any."""
         group = self._groups.get((instrument_id, strategy_id))
         return () if group is None else group.values()
+
+    def _home_of(self, order: Order) -> tuple[_Group, ...]:
+        """The groups that *order* is in when it is in here at all."""
+        key = order.instrument_id, order.strategy_id
+        home = self._homes.get(key)
+        if home is None:
+            home = tuple(self._groups.setdefault(scope, {}) for scope in _scopes(order))
+            self._homes[key] = home
+        return home
 
 
 def _scopes(order: Order) -> tuple[_Scope, ...]:
@@ -283,21 +357,25 @@ class _VenueIds:
         self._orders: dict[_VenueKey, ClientOrderId] = {}
         self._keys: dict[ClientOrderId, list[_VenueKey]] = {}
 
-    def put(self, order: Order) -> None:
-        """Remember the venue id of *order*, and its former ones up to a bound."""
-        if order.venue_order_id is None:
-            return
-        key = order.account_id, order.venue_order_id
+    def put(
+        self, account_id: AccountId, venue_order_id: VenueOrderId, client_order_id: ClientOrderId
+    ) -> None:
+        """Remember an id that an order was given, and its former ones up to a bound."""
+        key = account_id, venue_order_id
         holder = self._orders.get(key)
-        if holder == order.client_order_id:
+        if holder == client_order_id:
             return
         if holder is not None:
             self._keys[holder].remove(key)
-        self._orders[key] = order.client_order_id
-        keys = self._keys.setdefault(order.client_order_id, [])
+        self._orders[key] = client_order_id
+        keys = self._keys.setdefault(client_order_id, [])
         keys.append(key)
         if len(keys) > _VENUE_IDS_PER_ORDER:
             del self._orders[keys.pop(0)]
+
+    def of(self, client_order_id: ClientOrderId) -> tuple[VenueOrderId, ...]:
+        """The ids by which an order is found, oldest first."""
+        return tuple(venue_order_id for _, venue_order_id in self._keys.get(client_order_id, ()))
 
     def find(self, account_id: AccountId, venue_order_id: VenueOrderId) -> ClientOrderId | None:
         """The client order id of the order that was given *venue_order_id*."""

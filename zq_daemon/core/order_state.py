@@ -11,11 +11,11 @@ Status is a function of the evidence collected so far, not of the order in which
 | the current venue order id was closed, or a cancel of the  | CANCELED,        |
 | whole client order id was confirmed                        | REJECTED, EXPIRED|
 | some fill                                                  | PARTIALLY_FILLED |
-| an acknowledgement (accepted or modified)                  | ACCEPTED         |
+| an acknowledgement (accepted, held or modified)            | ACCEPTED         |
 | a denial, refusal or expiry that names no venue order id   | DENIED, …        |
 | nothing of the above                                       | INITIALIZED, JOURNALLED, SUBMITTED |
 
-The first row that holds decides. So nothing moves backwards, with four exceptions in which newer
+The first row that holds decides. So nothing moves backwards, with five exceptions in which newer
 evidence disproves older:
 
 - a refusal or expiry without a venue order id is a conclusion about something not seen; an
@@ -23,14 +23,19 @@ evidence disproves older:
   an order wrongly held open is queried and found out, one wrongly held closed is lost;
 - a close of an id that turns out to have been replaced by a newer id leaves the order open;
 - a confirmed modification may raise the quantity of an order whose old quantity was filled;
-- a fill that arrives after the close of a part-filled order is booked, and may complete it.
+- a fill that arrives after the close of a part-filled order is booked, and may complete it;
+- an order that statement after statement of the venue lists as resting does rest (`OrderReopened`),
+  whatever spoke for its end.
 
 Modification by cancel-replace: the venue cancels the old id and opens a new one, and the two
 messages come in either order. While a modification is pending, a close of the order's id is
 ambiguous (is it the replacement, or the end?), so it is remembered and *held*: the order stays open
 and in flight until `OrderModified` (the new id lives) or `OrderPendingRejected` (nothing replaced
-it: the held close takes effect) arrives. Whoever finds by query that no newer id exists must say so
-with `OrderPendingRejected`. A cancel requested meanwhile does not hide the pending modification.
+it: the held close takes effect) arrives. Fills that reach the quantity are held likewise: they may
+be the replacement's, of which more rests. Whoever finds by query that no newer id exists must say
+so with `OrderPendingRejected`. A cancel requested meanwhile does not hide the pending modification.
+A fill that nobody knew of when the replacement was signed (`OrderFilled.outgrown`) adds to the
+quantity in the same step: with half of that the order would be filled too early, or never.
 Confirmations of successive modifications of one order must be applied in the order they were
 requested, which holds because only one can be in flight; everything else may come in any order,
 late, and repeatedly.
@@ -38,10 +43,11 @@ late, and repeatedly.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from attrs import evolve
 
+from zq_daemon.core.synthesis import synthetic_after
 from zq_daemon.errors import OrderError
 from zq_daemon.model.event import (
     OrderAccepted,
@@ -50,17 +56,18 @@ from zq_daemon.model.event import (
     OrderEvent,
     OrderExpired,
     OrderFilled,
+    OrderHeld,
     OrderInitialized,
     OrderJournalled,
     OrderModified,
     OrderPending,
     OrderPendingRejected,
     OrderRejected,
+    OrderReopened,
     OrderSubmitted,
 )
-from zq_daemon.model.fill import Fill
 from zq_daemon.model.ids import VenueOrderId
-from zq_daemon.model.money import EXACT
+from zq_daemon.model.money import EXACT, ZERO
 from zq_daemon.model.order import TERMINAL, Closing, Order, OrderStatus, Pending
 
 _KEPT = 32
@@ -73,6 +80,8 @@ _STRENGTH = {
     OrderStatus.EXPIRED: 2,
     OrderStatus.CANCELED: 3,
 }
+
+_set = object.__setattr__
 
 
 def apply(order: Order, event: OrderEvent) -> Order:
@@ -114,15 +123,19 @@ def _take(order: Order, event: OrderEvent) -> Order:
             return _request_refused(order, event)
         case OrderModified():
             return _modify(order, event)
+        case OrderReopened():
+            return _reopen(order, event)
+        case OrderHeld():
+            return order if order.is_held else _with(order, is_held=True)
         case OrderFilled():
-            return _fill(order, event.fill)
+            return _fill(order, event)
         case _:
             assert_never(event)
 
 
 def _advance(order: Order, stage: OrderStatus) -> Order:
     if order.status in _STAGES and _STAGES.index(order.status) < _STAGES.index(stage):
-        return evolve(order, status=stage)
+        return _with(order, status=stage)
     return order
 
 
@@ -131,8 +144,8 @@ def _accept(order: Order, venue_order_id: VenueOrderId) -> Order:
     if venue_order_id in known:
         return order
     if order.ts_modified_ns is not None:  # the late acknowledgement of a replaced id
-        return evolve(order, venue_order_ids=(venue_order_id, *known)[-_KEPT:])
-    return evolve(order, venue_order_ids=(*known, venue_order_id)[-_KEPT:])
+        return _with(order, venue_order_ids=(venue_order_id, *known)[-_KEPT:])
+    return _with(order, venue_order_ids=(*known, venue_order_id)[-_KEPT:])
 
 
 def _close(order: Order, closing: Closing) -> Order:
@@ -141,19 +154,19 @@ def _close(order: Order, closing: Closing) -> Order:
     evidence = (closing.venue_order_id, closing.status)
     if any((known.venue_order_id, known.status) == evidence for known in order.closings):
         return order
-    return evolve(order, closings=(*order.closings, closing)[-_KEPT:])
+    return _with(order, closings=(*order.closings, closing)[-_KEPT:])
 
 
 def _request(order: Order, event: OrderPending) -> Order:
     if order.is_closed or order.pending in (event.pending, Pending.MODIFY):
         return order
-    return evolve(order, pending=event.pending, pending_quantity=event.quantity)
+    return _with(order, pending=event.pending, pending_quantity=event.quantity)
 
 
 def _request_refused(order: Order, event: OrderPendingRejected) -> Order:
     if order.pending is not event.pending:
         return order
-    return evolve(order, pending=None, pending_quantity=None, reason=event.reason)
+    return _with(order, pending=None, pending_quantity=None, reason=event.reason)
 
 
 def _modify(order: Order, event: OrderModified) -> Order:
@@ -166,13 +179,14 @@ def _modify(order: Order, event: OrderModified) -> Order:
         return order
     else:
         ids = (*known, event.venue_order_id)[-_KEPT:]
-    return evolve(
+    decided = order.pending is Pending.MODIFY
+    return _with(
         order,
         venue_order_ids=ids,
         price=order.price if event.price is None else event.price,
         quantity=event.quantity,
-        pending=None if order.pending is Pending.MODIFY else order.pending,
-        pending_quantity=None,
+        pending=None if decided else order.pending,
+        pending_quantity=None if decided else order.pending_quantity,
         ts_modified_ns=event.ts_event_ns,
     )
 
@@ -185,43 +199,78 @@ def _is_stale(order: Order, event: OrderModified) -> bool:
     return same or event.ts_event_ns < order.ts_modified_ns
 
 
-def _fill(order: Order, fill: Fill) -> Order:
+def _fill(order: Order, event: OrderFilled) -> Order:
+    fill = event.fill
     if fill.trade_id in order.trade_ids:
         return order
-    return evolve(
+    grown = fill.quantity if event.outgrown else ZERO
+    quantity, notional = order.filled_quantity, order.filled_notional
+    if (replaced := event.replaces) is not None:
+        if event.outgrown:
+            grown = EXACT.subtract(grown, replaced.quantity)
+        quantity = EXACT.subtract(quantity, replaced.quantity)
+        notional = EXACT.subtract(notional, replaced.notional)
+    if fill.is_synthetic or replaced is not None:
+        synthetic = synthetic_after(order, event)
+        order = _with(order, synthetic=synthetic)
+    return _with(
         order,
+        quantity=EXACT.add(order.quantity, grown) if grown else order.quantity,
         venue_order_id=order.venue_order_id or fill.venue_order_id,
-        filled_quantity=EXACT.add(order.filled_quantity, fill.quantity),
-        filled_notional=EXACT.add(order.filled_notional, fill.notional),
+        filled_quantity=EXACT.add(quantity, fill.quantity),
+        filled_notional=EXACT.add(notional, fill.notional),
         fees=EXACT.add(order.fees, fill.fee),
         trade_ids=order.trade_ids | {fill.trade_id},
     )
 
 
-def _settle(order: Order, ts_event_ns: int) -> Order:
-    """Draw the conclusion from the evidence."""
-    closing = _closing(order)
-    status = _status(order, closing)
-    closed = status in TERMINAL
-    return evolve(
+def _reopen(order: Order, event: OrderReopened) -> Order:
+    if not order.is_closed:
+        return order
+    known = order.venue_order_ids
+    if event.venue_order_id not in known:
+        known = (*known, event.venue_order_id)[-_KEPT:]
+    total = EXACT.add(order.filled_quantity, event.remaining)
+    synthetic = order.synthetic
+    if synthetic is not None and synthetic.until_ns is None:
+        synthetic = evolve(synthetic, until_ns=event.ts_event_ns)  # it trades on from now
+    return _with(
         order,
-        status=status,
-        pending=None if closed else order.pending,
-        pending_quantity=None if closed else order.pending_quantity,
-        venue_order_id=_current_id(order, closing),
-        reason=closing.reason if closing is not None and status is closing.status else order.reason,
-        ts_last_ns=max(order.ts_last_ns, ts_event_ns),
+        closings=(),
+        venue_order_ids=known,
+        quantity=max(order.quantity, total),
+        synthetic=synthetic,
     )
 
 
+def _settle(order: Order, ts_event_ns: int) -> Order:
+    """Draw the conclusion from the evidence, in *order*, which nobody else has seen yet."""
+    closing = _closing(order) if order.closings else None
+    status = _status(order, closing)
+    current = _current_id(order, closing)
+    if status in TERMINAL:
+        _set(order, "pending", None)
+        _set(order, "pending_quantity", None)
+    if closing is not None and status is closing.status:
+        _set(order, "reason", closing.reason)
+    if status is not order.status:
+        _set(order, "status", status)
+    if current is not order.venue_order_id:
+        _set(order, "venue_order_id", current)
+    if ts_event_ns > order.ts_last_ns:
+        _set(order, "ts_last_ns", ts_event_ns)
+    return order
+
+
 def _status(order: Order, closing: Closing | None) -> OrderStatus:
-    if order.filled_quantity and order.filled_quantity >= order.quantity:
+    is_decided = order.pending is not Pending.MODIFY or closing is not None
+    if is_decided and order.filled_quantity and order.filled_quantity >= order.quantity:
         return OrderStatus.FILLED
     if closing is not None:
         return closing.status
     if order.filled_quantity:
         return OrderStatus.PARTIALLY_FILLED
-    if order.venue_order_ids:
+    if order.venue_order_ids or order.is_held:
         return OrderStatus.ACCEPTED
     return order.status
 
@@ -247,3 +296,7 @@ def _current_id(order: Order, closing: Closing | None) -> VenueOrderId | None:
     if order.venue_order_id is None and closing is not None:
         return closing.venue_order_id
     return order.venue_order_id
+
+
+def _with(order: Order, **changes: Any) -> Order:
+    return order.with_changes(changes)

@@ -10,11 +10,13 @@ an account is assumed to be quoted in one currency.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from attrs import evolve, frozen
 
+from zq_daemon.core.baseline import Baseline, DayBaseline, DayMeasure, Marks
+from zq_daemon.core.synthesis import undone
 from zq_daemon.model.account import Account
 from zq_daemon.model.event import FundingPaid
 from zq_daemon.model.fill import Fill
@@ -29,26 +31,32 @@ _COST_STEP = Decimal("1E-18")
 """Where the cost of what remains after a reduction has no short decimal, it is cut to this."""
 
 
-def apply_fill(position: Position, fill: Fill, *, quote_currency: str | None = None) -> Position:
+def apply_fill(position: Position, fill: Fill, *, instrument: Instrument | None = None) -> Position:
     """*position* after *fill* (of the same account and instrument).
 
     The cost of what stays open is reduced pro rata, and the realised P&L is the residual of the
     cash that moved: `realized_pnl - cost` always equals the sum of -side x price x quantity of all
-    fills exactly, even where an average entry price has no finite decimal. Only a fee in
-    *quote_currency* (None: whatever it is in) enters *fees*.
+    fills exactly, even where an average entry price has no finite decimal. Only a fee in the quote
+    currency of *instrument* (None: whatever it is in) enters *fees*; one in the base currency of a
+    spot instrument is taken out of what was traded, and enters *fees* at the fill's price.
     """
-    change = fill.signed_quantity
+    fee, change = fill.fee, fill.signed_quantity
+    if instrument is not None and fill.fee_currency != instrument.quote_currency:
+        fee = ZERO
+        if instrument.is_spot and fill.fee_currency == instrument.base_currency:
+            fee, change = EXACT.multiply(fill.fee, fill.price), EXACT.subtract(change, fill.fee)
     quantity = EXACT.add(position.quantity, change)
     value = EXACT.multiply(fill.price, change)
     cost = _cost_after(position, quantity, change, fill.price, value)
     gained = EXACT.subtract(EXACT.subtract(cost, position.cost), value)
-    in_quote = quote_currency is None or fill.fee_currency == quote_currency
-    return evolve(
-        position,
+    return Position(
+        account_id=position.account_id,
+        instrument_id=position.instrument_id,
         quantity=quantity or ZERO,
         cost=cost,
         realized_pnl=EXACT.add(position.realized_pnl, gained) if gained else position.realized_pnl,
-        fees=EXACT.add(position.fees, fill.fee) if in_quote else position.fees,
+        fees=EXACT.add(position.fees, fee),
+        funding=position.funding,
         ts_last_ns=max(position.ts_last_ns, fill.ts_event_ns),
     )
 
@@ -69,45 +77,13 @@ class Pnl:
         return EXACT.add(EXACT.subtract(trading, self.fees), self.funding)
 
 
-class _Baseline:
-    """The net P&L of an account's positions at one moment, to measure changes from.
-
-    A position whose net P&L is not known then (no mark) is measured from when it first is.
-    """
-
-    __slots__ = ("_net",)
-
-    def __init__(self) -> None:
-        self._net: dict[InstrumentId, Decimal] = {}
-
-    def set(self, instrument_id: InstrumentId, net: Decimal | None) -> None:
-        """Measure one position from *net* on."""
-        if net is None:
-            self._net.pop(instrument_id, None)
-        else:
-            self._net[instrument_id] = net
-
-    def change(self, instrument_id: InstrumentId, net: Decimal | None) -> Decimal:
-        """How far *net* is from the baseline; zero where it is not known."""
-        if net is None:
-            return ZERO
-        return EXACT.subtract(net, self._net.setdefault(instrument_id, net))
-
-    def rebase(
-        self, instrument_id: InstrumentId, before: Decimal | None, net: Decimal | None
-    ) -> None:
-        """Measure on from *net*, which replaces *before*, keeping the change so far."""
-        change = self.change(instrument_id, before)
-        self.set(instrument_id, None if net is None else EXACT.subtract(net, change))
-
-
 class Portfolio:
     """Every net position, by account and by strategy."""
 
     def __init__(
         self,
         *,
-        marks: Callable[[InstrumentId], Decimal | None],
+        marks: Marks,
         instruments: Callable[[InstrumentId], Instrument | None],
     ) -> None:
         """*marks* and *instruments* look up what is known now (the cache), None for unknown."""
@@ -117,25 +93,34 @@ class Portfolio:
         self._strategies: dict[StrategyId, dict[InstrumentId, Position]] = {}
         self._fees: dict[AccountId, dict[str, Decimal]] = {}
         self._statements: dict[AccountId, Account] = {}
-        self._since_statement: dict[AccountId, _Baseline] = {}
-        self._since_midnight: dict[AccountId, _Baseline] = {}
-        self._day: int | None = None
+        self._since_statement: dict[AccountId, Baseline] = {}
+        self._since_midnight: dict[AccountId, DayBaseline] = {}
+        self._kept_days: dict[AccountId, DayBaseline] = {}
 
-    def on_fill(self, fill: Fill, strategy_id: StrategyId | None) -> Position:
+    def on_fill(
+        self,
+        fill: Fill,
+        strategy_id: StrategyId | None,
+        *,
+        stated: bool = False,
+        replaces: Fill | None = None,
+    ) -> Position:
         """Book a fill (each trade once); *strategy_id* None where no strategy of ours ordered it.
 
-        Returns the account's new position.
+        *stated*: the account's position has it already, as the venue stated it. *replaces* is
+        what was booked in its place, and is taken back. Returns the account's position.
         """
+        if replaces is not None:
+            self.on_fill(undone(replaces), strategy_id, stated=stated)
         instrument = self._instruments(fill.instrument_id)
-        quote = instrument.quote_currency if instrument is not None else None
         held = self._opened(fill.account_id, fill.instrument_id)
-        position = self._keep(apply_fill(held, fill, quote_currency=quote))
+        position = held if stated else self._keep(apply_fill(held, fill, instrument=instrument))
         if strategy_id is not None:
             mine = self._strategies.setdefault(strategy_id, {})
             before = mine.get(fill.instrument_id) or Position(
                 account_id=fill.account_id, instrument_id=fill.instrument_id
             )
-            mine[fill.instrument_id] = apply_fill(before, fill, quote_currency=quote)
+            mine[fill.instrument_id] = apply_fill(before, fill, instrument=instrument)
         fees = self._fees.setdefault(fill.account_id, {})
         fees[fill.fee_currency] = EXACT.add(fees.get(fill.fee_currency, ZERO), fill.fee)
         return position
@@ -166,7 +151,7 @@ class Portfolio:
             ts_last_ns=max(held.ts_last_ns, report.ts_event_ns),
         )
         for baseline in self._baselines(report.account_id):
-            baseline.rebase(report.instrument_id, self._net(held), self._net(position))
+            baseline.rebase(held, position)
         return self._keep(position)
 
     def on_account(self, account: Account) -> None:
@@ -174,8 +159,79 @@ class Portfolio:
         known = self._statements.get(account.account_id)
         if known is None or account.ts_event_ns >= known.ts_event_ns:
             self._statements[account.account_id] = account
-            baseline = self._since_statement[account.account_id] = _Baseline()
+            baseline = self._since_statement[account.account_id] = Baseline(self._marks)
             self._change(account.account_id, baseline)
+
+    def restore_position(self, position: Position, strategy_id: StrategyId | None) -> None:
+        """Put a position back as it was: the account's, or one strategy's part of it."""
+        if strategy_id is None:
+            self._keep(position)
+        else:
+            self._strategies.setdefault(strategy_id, {})[position.instrument_id] = position
+
+    def restore_fees(self, account_id: AccountId, fees: Mapping[str, Decimal]) -> None:
+        """Put the fees paid by currency back."""
+        self._fees[account_id] = dict(fees)
+
+    def keep_strategies(self, accounts: Collection[AccountId]) -> None:
+        """Let strategies hold nothing any more but what they hold in *accounts*."""
+        for held in self._strategies.values():
+            for instrument_id in [
+                key for key, position in held.items() if position.account_id not in accounts
+            ]:
+                del held[instrument_id]
+
+    def measure_anew(self) -> None:
+        """Let the day's P&L, and the equity's change since its statement, begin here.
+
+        After a replay, which had no marks: a position counts from when it first has one, unless
+        the day is gone on with (`resume_days`).
+        """
+        self._since_midnight.clear()
+        self._since_statement = {
+            account_id: Baseline(self._marks) for account_id in self._statements
+        }
+
+    def keep_day(self, account_id: AccountId, measure: DayMeasure) -> None:
+        """The journal has *measure* now: what follows it there moves it on, here and in replay."""
+        self._kept_days[account_id] = DayBaseline.restored(measure, self._of(account_id), _no_mark)
+
+    def kept_day(self, account_id: AccountId) -> DayMeasure | None:
+        """What the journal adds up to of `keep_day` and all that came after; None: nothing."""
+        kept = self._kept_days.get(account_id)
+        return None if kept is None else kept.measure(self._of(account_id))
+
+    def resume_days(self, now_ns: int) -> None:
+        """Measure on from what the journal says, before anything more is booked.
+
+        What was made since counts, at the last marks until there are new ones. A day that is over
+        ends with the journal: what was made since then is of the new day.
+        """
+        today = now_ns // NS_PER_DAY
+        for account_id, kept in self._kept_days.items():
+            positions = tuple(self._of(account_id))
+            live = DayBaseline.restored(kept.measure(positions), positions, self._marks)
+            if live.day not in (today, today + 1):  # tomorrow: the clock was set back at midnight
+                live.begin(today)
+            self._since_midnight[account_id] = live
+            self._change(account_id, live)
+
+    def end_positions(self, account_id: AccountId) -> tuple[Position, ...]:
+        """The venue is gone, and what was open there with it, which is no P&L; what is flat now."""
+        return tuple(
+            self.set_position(
+                PositionReport(
+                    account_id=account_id,
+                    instrument_id=held.instrument_id,
+                    quantity=ZERO,
+                    average_entry_price=None,
+                    ts_event_ns=held.ts_last_ns,
+                    ts_recv_ns=held.ts_last_ns,
+                )
+            )
+            for held in self.positions(account_id)
+            if held.quantity
+        )
 
     def position(self, account_id: AccountId, instrument_id: InstrumentId) -> Position:
         """The account's net position; flat when there never was one."""
@@ -189,6 +245,15 @@ class Portfolio:
         held = self._held(account_id, instrument_id)
         return ZERO if held is None else held.quantity
 
+    def unexplained(self, account_id: AccountId, instrument_id: InstrumentId) -> Decimal:
+        """What the account holds and no order's fills explain: taken over, or of external fills."""
+        left = self.quantity(account_id, instrument_id)
+        for held in self._strategies.values():
+            mine = held.get(instrument_id)
+            if mine is not None and mine.account_id == account_id:
+                left = EXACT.subtract(left, mine.quantity)
+        return left
+
     def positions(self, account_id: AccountId | None = None) -> tuple[Position, ...]:
         """All positions ever held (also flat ones), of one account or of all."""
         return tuple(self._of(account_id))
@@ -201,6 +266,10 @@ class Portfolio:
     def strategy_positions(self, strategy_id: StrategyId) -> tuple[Position, ...]:
         """All positions the strategy ever held."""
         return tuple(self._strategies.get(strategy_id, {}).values())
+
+    def strategy_ids(self) -> tuple[StrategyId, ...]:
+        """Every strategy with a position."""
+        return tuple(self._strategies)
 
     def account_ids(self) -> tuple[AccountId, ...]:
         """Every account with a position or a statement."""
@@ -223,12 +292,20 @@ class Portfolio:
         return self._pnl(self._strategies.get(strategy_id, {}).values())
 
     def equity(self, account_id: AccountId) -> Decimal | None:
-        """The stated equity, carried on by our own P&L since; None before the first statement."""
+        """The stated equity, carried on by our own P&L since; None before the first statement.
+
+        It is what carries contracts: what is owned on spot markets is no part of it.
+        """
         statement = self._statements.get(account_id)
         if statement is None:
             return None
-        change = self._change(account_id, self._since_statement[account_id])
-        return EXACT.add(statement.equity, change)
+        baseline = self._since_statement[account_id]
+        contracts = (each for each in self._of(account_id) if not self._is_spot(each.instrument_id))
+        return EXACT.add(statement.equity, _sum(baseline.change(each) for each in contracts))
+
+    def _is_spot(self, instrument_id: InstrumentId) -> bool:
+        instrument = self._instruments(instrument_id)
+        return instrument is not None and instrument.is_spot
 
     def exposure(self, account_id: AccountId, instrument_id: InstrumentId) -> Decimal:
         """The signed value of a position at its mark (at its cost where there is no mark)."""
@@ -246,26 +323,42 @@ class Portfolio:
     def day_pnl(self, account_id: AccountId, now_ns: int) -> Decimal:
         """Net P&L since 00:00 UTC (or since the start, if later), at the current marks.
 
-        The day changes at the first call in the new day: call it regularly. A position taken over
-        from the venue counts from the first call that finds a mark.
+        Where there is no mark any more, or none yet after a restart, at the last one. The day
+        changes at the first call in the new day: call it regularly. A position taken over from the
+        venue counts from the first call that finds a mark.
         """
-        day = now_ns // NS_PER_DAY
-        if self._day is not None and day > self._day:
-            self._since_midnight.clear()
-        self._day = day if self._day is None else max(day, self._day)
-        return self._change(account_id, self._since_midnight.setdefault(account_id, _Baseline()))
+        day, today = now_ns // NS_PER_DAY, self._today(account_id)
+        if today.day is None:
+            today.day = day
+        elif day > today.day:
+            today.begin(day)
+        return self._change(account_id, today)
 
-    def _change(self, account_id: AccountId, baseline: _Baseline) -> Decimal:
+    def measured_day(self, account_id: AccountId) -> DayMeasure:
+        """From where `day_pnl`, which was called before, measures: for the journal."""
+        measure = self._today(account_id).measure(self._of(account_id))
+        held = {each.instrument_id for each in self._of(account_id) if each.quantity}
+        return evolve(measure, marks={k: mark for k, mark in measure.marks.items() if k in held})
+
+    def day(self, account_id: AccountId) -> int | None:
+        """The day (since the epoch) that `day_pnl` measures; None before its first call."""
+        return self._today(account_id).day
+
+    def _change(self, account_id: AccountId, baseline: Baseline) -> Decimal:
         """The change of the account's net P&L since *baseline*; begins it where it has none."""
-        return _sum(
-            baseline.change(position.instrument_id, self._net(position))
-            for position in self._of(account_id)
-        )
+        return _sum(baseline.change(position) for position in self._of(account_id))
 
-    def _baselines(self, account_id: AccountId) -> tuple[_Baseline, ...]:
-        today = self._since_midnight.setdefault(account_id, _Baseline())
-        stated = self._since_statement.get(account_id)
-        return (today,) if stated is None else (today, stated)
+    def _today(self, account_id: AccountId) -> DayBaseline:
+        today = self._since_midnight.get(account_id)
+        if today is None:
+            today = self._since_midnight[account_id] = DayBaseline(self._marks)
+        return today
+
+    def _baselines(self, account_id: AccountId) -> Iterator[Baseline]:
+        yield self._today(account_id)
+        for baselines in (self._kept_days, self._since_statement):
+            if account_id in baselines:
+                yield baselines[account_id]
 
     def _opened(self, account_id: AccountId, instrument_id: InstrumentId) -> Position:
         """The position, to be changed; one never held before begins with no P&L."""
@@ -273,15 +366,8 @@ class Portfolio:
         if held is None:
             held = Position(account_id=account_id, instrument_id=instrument_id)
             for baseline in self._baselines(account_id):
-                baseline.set(instrument_id, ZERO)
+                baseline.open(instrument_id)
         return held
-
-    def _net(self, position: Position) -> Decimal | None:
-        """Net P&L at the mark; None for an open position without a mark."""
-        if not position.quantity:
-            return position.settled_pnl
-        mark = self._marks(position.instrument_id)
-        return None if mark is None else position.net_pnl(mark)
 
     def _pnl(self, positions: Iterable[Position]) -> Pnl:
         held = tuple(positions)
@@ -311,6 +397,9 @@ class Portfolio:
 
     def _keep(self, position: Position) -> Position:
         self._accounts.setdefault(position.account_id, {})[position.instrument_id] = position
+        kept = self._kept_days.get(position.account_id)
+        if kept is not None:
+            kept.change(position)  # what had no mark counts from when it is flat
         return position
 
 
@@ -329,6 +418,10 @@ def _cost_after(
     exponent = kept.as_tuple().exponent
     too_long = isinstance(exponent, int) and exponent < -18
     return kept.quantize(_COST_STEP, context=ROUNDED) if too_long else kept
+
+
+def _no_mark(instrument_id: InstrumentId) -> None:
+    """What the journal has no mark of has none."""
 
 
 def _sum(values: Iterable[Decimal]) -> Decimal:

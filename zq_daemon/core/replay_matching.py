@@ -1,23 +1,25 @@
-"""Matching against a recorded market: our orders meet what the recording shows, and only that.
+"""Matching against somebody else's market: our orders meet what it shows, and only that.
 
 Owns our resting orders and what of the shown liquidity we have used up; never changes or mixes into
-the recording. Called by the embedded exchange when it replays a capture.
+the market, which is a recording or a venue that is followed. Called by the embedded exchange.
 
 The model, and its assumptions:
 - An incoming order takes the shown levels at their prices, best first. What it took is gone until
-  the next snapshot, which shows the recorded market again (we leave no lasting impact).
-- A resting order joins the queue behind everything shown at its price. A recorded trade at that
-  price first uses up the queue ahead, then fills us; a smaller level in a later snapshot shortens
-  the queue (the missing part is taken to have stood ahead of us).
-- A recorded trade through our price, or a snapshot whose other side reaches it, fills us at our
-  price: by price priority the recorded aggressor would have met us first.
+  the next snapshot, which shows the market again (we leave no lasting impact).
+- A resting order joins the queue at its price where `QueuePosition` says. A trade at that price
+  first uses up the queue ahead, then fills us. An order below all that is shown does not know its
+  queue before a snapshot shows its price.
+- A trade through our price fills us at our price, by no more than was traded: by price priority its
+  aggressor would have met us first.
+- A snapshot whose other side reaches our price fills us at our price, by no more than it shows.
 - Our orders do not trade with one another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import ROUND_CEILING, Decimal
+from enum import Enum
 
 from attrs import define
 
@@ -33,21 +35,52 @@ from zq_daemon.core.matching import (
 )
 from zq_daemon.model.market import BookLevel, Side
 
+SHOWN_LEVELS = 20
+"""A side that shows fewer levels shows all there are."""
+_ZERO = Decimal(0)
+
+
+class QueuePosition(Enum):
+    """Where among what is shown at its price a resting order stands.
+
+    FRONT: ahead of all of it. BACK: behind it, and what disappears without a trade counts as having
+    stood behind us, as long as it can. PROPORTIONAL: behind it, and what disappears stood ahead of
+    us and behind us in proportion.
+    """
+
+    FRONT = "front"
+    BACK = "back"
+    PROPORTIONAL = "proportional"
+
 
 @define
 class _Queued:
+    """*ahead* (None: not known yet) of the *level* at its price; here since *since_ms*."""
+
     order_id: int
     owner: str
     side: Side
     price: Decimal
     left: Decimal
-    ahead: Decimal
+    ahead: Decimal | None
+    level: Decimal
+    since_ms: int
 
 
 class ReplayBook:
-    """One instrument of a recorded market, and our orders in it."""
+    """One instrument of a market that is not ours, and our orders in it.
 
-    def __init__(self) -> None:
+    *time_ms* is asked for that market's time when an order comes to rest: a trade that is told
+    later but was before does not fill it.
+    """
+
+    def __init__(
+        self,
+        queue: QueuePosition = QueuePosition.BACK,
+        time_ms: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._queue = queue
+        self._time_ms = time_ms
         self._shown: dict[Side, list[BookLevel]] = {Side.BUY: [], Side.SELL: []}
         self._used: dict[tuple[Side, Decimal], Decimal] = {}
         self._orders: dict[int, _Queued] = {}
@@ -61,23 +94,50 @@ class ReplayBook:
         """
         self._shown = {Side.BUY: list(bids), Side.SELL: list(asks)}
         self._used.clear()
-        self._shorten_queues()
-        for order in _by_priority(self._orders.values()):
-            other = self._shown[order.side.opposite]
-            if other and reaches(order.side, order.price, other[0].price):
-                yield from self._fill(order, self._take(order))
+        for order in self._orders.values():
+            self._move_up(order)
+        yield from self._fill_reached()
+
+    def apply_quote(self, bid: BookLevel | None, ask: BookLevel | None) -> Iterator[MatchEvent]:
+        """Replace the best levels, and drop what was better; None: that side is empty.
+
+        Like `execute`, the iterator must be exhausted.
+        """
+        for side, best in ((Side.BUY, bid), (Side.SELL, ask)):
+            worse = [
+                level
+                for level in self._shown[side]
+                if best is not None and (best.price - level.price) * side.sign > 0
+            ]
+            self._shown[side] = worse if best is None else [best, *worse]
+        yield from self._fill_reached()
+
+    def lose_sight(self) -> None:
+        """Nothing is shown until the next snapshot: orders rest, and there is nothing to take."""
+        self._shown = {Side.BUY: [], Side.SELL: []}
+        self._used.clear()
 
     def apply_trade(
-        self, aggressor: Side, price: Decimal, quantity: Decimal
+        self, aggressor: Side, price: Decimal, quantity: Decimal, time_ms: int | None = None
     ) -> Iterator[MatchEvent]:
-        """A recorded trade: yields fills of our orders on the other side; must be exhausted."""
-        left, passed = quantity, Decimal(0)
+        """A trade of that market: yields fills of our orders on the other side.
+
+        Like `execute`, the iterator must be exhausted.
+        """
+        left, passed = quantity, _ZERO
         for order in self._resting(aggressor.opposite):
+            if not left or (time_ms is not None and time_ms < order.since_ms):
+                continue
             if price != order.price:
                 if reaches(aggressor, price, order.price):
-                    yield from self._fill(order, order.left)
+                    filled = min(left, order.left)
+                    left -= filled
+                    yield from self._fill(order, filled)
                 continue
-            queue = min(max(order.ahead - passed, Decimal(0)), left)
+            order.level = max(order.level - quantity, _ZERO)
+            if order.ahead is None:
+                continue
+            queue = min(max(order.ahead - passed, _ZERO), left)
             passed += queue
             left -= queue
             order.ahead -= min(passed, order.ahead)
@@ -111,10 +171,7 @@ class ReplayBook:
         if order.execution is Execution.IMMEDIATE:
             yield _dropped(order, left, DropReason.UNFILLED)
             return
-        ahead = self._shown_at(order.side, order.price)
-        self._orders[order.order_id] = _Queued(
-            order.order_id, order.owner, order.side, order.price, left, ahead
-        )
+        self._orders[order.order_id] = self._joined(order, left)
         yield Rested(order_id=order.order_id, owner=order.owner, quantity=left)
 
     def cancel(self, order_id: int) -> Dropped | None:
@@ -145,11 +202,51 @@ class ReplayBook:
         return None
 
     def depth(self, side: Side, levels: int) -> list[BookLevel]:
-        """The recorded levels of *side*, best first, without our orders and what we took."""
+        """The shown levels of *side*, best first, without our orders and what we took."""
         return self._shown[side][:levels]
 
     def __len__(self) -> int:
         return len(self._orders)
+
+    def _joined(self, order: Incoming, left: Decimal) -> _Queued:
+        seen = self._sees(order.side, order.price)
+        level = self._shown_at(order.side, order.price)
+        ahead = _ZERO if self._queue is QueuePosition.FRONT else level if seen else None
+        return _Queued(
+            order_id=order.order_id,
+            owner=order.owner,
+            side=order.side,
+            price=order.price,
+            left=left,
+            ahead=ahead,
+            level=level,
+            since_ms=self._time_ms(),
+        )
+
+    def _move_up(self, order: _Queued) -> None:
+        """Learn from a new snapshot what may still be ahead of *order*."""
+        if not self._sees(order.side, order.price):
+            return
+        shown = self._shown_at(order.side, order.price)
+        if order.ahead is None:
+            order.ahead = shown
+        elif self._queue is QueuePosition.PROPORTIONAL and shown < order.level:
+            order.ahead = _share(order.ahead, shown, order.level)
+        order.ahead = min(order.ahead, shown)
+        order.level = shown
+
+    def _sees(self, side: Side, price: Decimal) -> bool:
+        """Whether what is shown tells how much there is at *price*."""
+        levels = self._shown[side]
+        if len(levels) < SHOWN_LEVELS:
+            return bool(levels) or bool(self._shown[side.opposite])
+        return (price - levels[-1].price) * side.sign >= 0
+
+    def _fill_reached(self) -> Iterator[MatchEvent]:
+        for order in _by_priority(self._orders.values()):
+            other = self._shown[order.side.opposite]
+            if other and reaches(order.side, order.price, other[0].price):
+                yield from self._fill(order, self._take(order))
 
     def _resting(self, side: Side) -> list[_Queued]:
         return _by_priority(order for order in self._orders.values() if order.side is side)
@@ -160,7 +257,7 @@ class ReplayBook:
             (level.price, left)
             for level in self._shown[other]
             if reaches(side, price, level.price)
-            and (left := level.quantity - self._used.get((other, level.price), Decimal(0))) > 0
+            and (left := level.quantity - self._used.get((other, level.price), _ZERO)) > 0
         ]
 
     def _take(self, order: _Queued) -> Decimal:
@@ -173,16 +270,11 @@ class ReplayBook:
         return order.left - left
 
     def _use(self, side: Side, price: Decimal, quantity: Decimal) -> None:
-        self._used[side, price] = self._used.get((side, price), Decimal(0)) + quantity
+        self._used[side, price] = self._used.get((side, price), _ZERO) + quantity
 
     def _shown_at(self, side: Side, price: Decimal) -> Decimal:
         levels = self._shown[side]
-        return next((level.quantity for level in levels if level.price == price), Decimal(0))
-
-    def _shorten_queues(self) -> None:
-        for order in self._orders.values():
-            if order.ahead:
-                order.ahead = min(order.ahead, self._shown_at(order.side, order.price))
+        return next((level.quantity for level in levels if level.price == price), _ZERO)
 
     def _fill(self, order: _Queued, limit: Decimal) -> Iterator[MatchEvent]:
         """Fill at most *limit* of an order that may meanwhile be cancelled or shrunk."""
@@ -190,7 +282,7 @@ class ReplayBook:
         if not quantity or order.order_id not in self._orders:
             return
         order.left -= quantity
-        order.ahead = Decimal(0)
+        order.ahead = _ZERO
         if not order.left:
             del self._orders[order.order_id]
         yield Matched(
@@ -199,11 +291,18 @@ class ReplayBook:
             taker_side=order.side.opposite,
             taker_id=0,
             taker_owner="",
-            taker_left=Decimal(0),
+            taker_left=_ZERO,
             maker_id=order.order_id,
             maker_owner=order.owner,
             maker_left=order.left,
         )
+
+
+def _share(ahead: Decimal, shown: Decimal, level: Decimal) -> Decimal:
+    """What of *ahead* is left when *level* shrinks to *shown*: rounded up to the market's lots."""
+    exponents = (each.as_tuple().exponent for each in (ahead, shown))
+    lot = min(exponent for exponent in exponents if isinstance(exponent, int))
+    return (ahead * shown / level).quantize(Decimal(1).scaleb(lot), rounding=ROUND_CEILING)
 
 
 def _by_priority(orders: Iterable[_Queued]) -> list[_Queued]:
@@ -220,7 +319,7 @@ def _taken(order: Incoming, price: Decimal, quantity: Decimal, left: Decimal) ->
         taker_left=left,
         maker_id=0,
         maker_owner="",
-        maker_left=Decimal(0),
+        maker_left=_ZERO,
     )
 
 

@@ -16,6 +16,7 @@ engine's own bound (from the book and the venue's slippage), so the collar does 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 
@@ -23,17 +24,19 @@ from attrs import evolve, frozen
 
 from zq_daemon.config.schema import RiskConfig
 from zq_daemon.core.cache import Cache
-from zq_daemon.core.portfolio import NS_PER_DAY, Portfolio
+from zq_daemon.core.commitments import Kind
+from zq_daemon.core.portfolio import Portfolio
 from zq_daemon.model.event import TradingState, TradingStateChanged
 from zq_daemon.model.ids import AccountId, InstrumentId
 from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.market import Side, TradingStatus
 from zq_daemon.model.money import EXACT, ZERO
-from zq_daemon.model.order import Order, OrderType
+from zq_daemon.model.order import Order
 
 _NS_PER_S = 1_000_000_000
 _BPS = Decimal(10_000)
 _CENT = Decimal("0.01")
+_BUYING, _SELLING = (Side.BUY, False), (Side.SELL, False)
 _SEVERITY = {TradingState.ACTIVE: 0, TradingState.REDUCING: 1, TradingState.HALTED: 2}
 
 
@@ -52,6 +55,8 @@ class DenialCode(StrEnum):
     MAX_ORDER_NOTIONAL = "MAX_ORDER_NOTIONAL"
     NO_MARK_PRICE = "NO_MARK_PRICE"
     PRICE_COLLAR = "PRICE_COLLAR"
+    TRIGGER_PRICE = "TRIGGER_PRICE"
+    NOT_OWNED = "NOT_OWNED"
     REDUCE_ONLY = "REDUCE_ONLY"
     MAX_POSITION_QUANTITY = "MAX_POSITION_QUANTITY"
     MAX_POSITION_NOTIONAL = "MAX_POSITION_NOTIONAL"
@@ -84,9 +89,8 @@ class RiskEngine:
         self._state = TradingState(config.trading_state)
         self._reason = "configured"
         self._sent_ns: deque[int] = deque(maxlen=config.max_orders_per_second)
-        self._day: int | None = None
         self._day_pnl: dict[AccountId, Decimal] = {}
-        self._accepted_pnl: dict[AccountId, Decimal] = {}
+        self._accepted_pnl: dict[AccountId, tuple[int, Decimal]] = {}
 
     @property
     def state(self) -> TradingState:
@@ -128,6 +132,29 @@ class RiskEngine:
         grows = finite and changed.quantity > order.quantity
         return self._check_order(changed, grows=grows) or self._take_rate(now_ns)
 
+    def check_exit(
+        self, entry: Order, order: Order, now_ns: int, *, beside: int = 1
+    ) -> Denial | None:
+        """Whether *order*, an exit of the admitted *entry*, may leave *beside* so many with it.
+
+        It closes what the entry opens: no more than that, beyond a price that the entry is not at:
+        its own, or the mark's where it trades at once.
+        """
+        instrument = self._cache.instrument(order.instrument_id)
+        if instrument is None:
+            return Denial(DenialCode.UNKNOWN_INSTRUMENT, f"{order.instrument_id} is not known")
+        if order.quantity > entry.quantity:
+            reason = f"an exit of {order.quantity} closes more than the entry's {entry.quantity}"
+            return Denial(DenialCode.REDUCE_ONLY, reason)
+        mark = self._cache.mid_or_mark(order.instrument_id)
+        return (
+            _check_terms(instrument, order)
+            or _check_trigger(order, _expected_price(entry, mark))
+            or self._check_collar(order, None)
+            or self._check_count(order, beside)
+            or self._take_rate(now_ns)
+        )
+
     def set_state(self, state: TradingState, reason: str) -> bool:
         """Change what may be sent; false if it was so already.
 
@@ -137,9 +164,26 @@ class RiskEngine:
         if state is self._state:
             return False
         if self._state is TradingState.HALTED:
-            self._accepted_pnl |= {account: self._day_pnl[account] for account in self._losers()}
+            for account_id in self._losers():
+                self._accept(account_id)
         self._state, self._reason = state, reason
         return True
+
+    def restore(self, state: TradingState, reason: str) -> bool:
+        """Go on with the *state* of a former run where it is stricter than the configured one."""
+        if _SEVERITY[state] <= _SEVERITY[self._state]:
+            return False
+        self._state, self._reason = state, reason
+        return True
+
+    def accepted_pnl(self, account_id: AccountId) -> Decimal | None:
+        """The day's P&L as it was accepted on leaving HALTED; None: it was not, on that day."""
+        day, amount = self._accepted_pnl.get(account_id, (None, None))
+        return amount if day == self._portfolio.day(account_id) else None
+
+    def restore_accepted(self, account_id: AccountId, day: int, amount: Decimal) -> None:
+        """Go on with what was accepted of *day* (since the epoch) in a former run."""
+        self._accepted_pnl[account_id] = day, amount
 
     def kill(self, reason: str) -> bool:
         """The kill switch: nothing leaves until an operator sets another state."""
@@ -158,17 +202,16 @@ class RiskEngine:
         self._config = config
         self._sent_ns = deque(self._sent_ns, maxlen=config.max_orders_per_second)
 
-    def on_pnl(self, now_ns: int) -> TradingStateChanged | None:
-        """Measure every account's P&L of the UTC day (*now_ns* is wall time); halt on the limit.
+    def measure(self, now_ns: int, accounts: Iterable[AccountId]) -> None:
+        """Take the P&L of the UTC day (*now_ns* is wall time) of the *accounts* we trade for."""
+        self._day_pnl = {each: self._portfolio.day_pnl(each, now_ns) for each in accounts}
+
+    def on_pnl(self, now_ns: int, accounts: Iterable[AccountId]) -> TradingStateChanged | None:
+        """Measure, and halt on the limit.
 
         To be called regularly and after fills; returns the change to publish, if there was one.
         """
-        day = now_ns // NS_PER_DAY
-        if day != self._day:
-            self._day = day
-            self._accepted_pnl.clear()
-        for account_id in self._portfolio.account_ids():
-            self._day_pnl[account_id] = self._portfolio.day_pnl(account_id, now_ns)
+        self.measure(now_ns, accounts)
         losers = self._losers()
         if not losers or self._state is TradingState.HALTED:
             return None
@@ -188,8 +231,13 @@ class RiskEngine:
         return [account for account in self._day_pnl if self._loss(account) >= max(limit, _CENT)]
 
     def _loss(self, account_id: AccountId) -> Decimal:
-        accepted = self._accepted_pnl.get(account_id, ZERO)
+        accepted = self.accepted_pnl(account_id) or ZERO
         return EXACT.subtract(accepted, self._day_pnl[account_id])
+
+    def _accept(self, account_id: AccountId) -> None:
+        day = self._portfolio.day(account_id)
+        if day is not None:
+            self._accepted_pnl[account_id] = day, self._day_pnl[account_id]
 
     def _check_order(self, order: Order, *, grows: bool = True) -> Denial | None:
         """Everything but how many and how fast; *grows*: it asks for more than is live."""
@@ -203,7 +251,9 @@ class RiskEngine:
             self._check_status(instrument)
             or _check_terms(instrument, order)
             or self._check_size(instrument, order, mark)
+            or _check_trigger(order, mark)
             or self._check_collar(order, mark)
+            or self._check_owned(instrument, order)
             or self._check_exposure(order, mark, grows=grows)
         )
 
@@ -242,8 +292,10 @@ class RiskEngine:
 
     def _check_collar(self, order: Order, mark: Decimal | None) -> Denial | None:
         collar = self._config.price_collar_bps
-        if collar is None or order.price is None or order.order_type is OrderType.MARKET:
+        if collar is None or order.price is None or order.order_type.is_market:
             return None
+        if order.trigger_price is not None:  # what it is worth when it is let into the book
+            mark = order.trigger_price
         if mark is None:
             if order.reduce_only:
                 return None
@@ -255,6 +307,20 @@ class RiskEngine:
             return None
         return Denial(
             DenialCode.PRICE_COLLAR, f"price {order.price} is not within {collar} bps of {mark}"
+        )
+
+    def _check_owned(self, instrument: Instrument, order: Order) -> Denial | None:
+        """Of a spot instrument only what is held, and not on sale already, can be sold."""
+        if not instrument.is_spot or order.side is Side.BUY:
+            return None
+        held = self._portfolio.quantity(order.account_id, order.instrument_id)
+        left = EXACT.subtract(held, self._live_quantity(order))
+        if order.remaining_quantity <= left:
+            return None
+        return Denial(
+            DenialCode.NOT_OWNED,
+            f"sell {order.remaining_quantity} of {instrument.base_currency}: {max(left, ZERO)} is "
+            f"held and not on sale already",
         )
 
     def _check_exposure(self, order: Order, mark: Decimal | None, *, grows: bool) -> Denial | None:
@@ -271,13 +337,16 @@ class RiskEngine:
     def _check_reduces(self, order: Order, position: Decimal) -> Denial | None:
         """Only against an opposite position, and not through zero.
 
-        While REDUCING, what live orders of the same side will already close is no longer there.
+        While REDUCING, what live orders of the same side will already close is no longer there: for
+        a reduce-only order only what such orders do not, as the venue cuts those down. A stop that
+        protects all of a position must not forbid to close it.
         """
         left = EXACT.multiply(position, Decimal(-order.side.sign))
         code = DenialCode.REDUCE_ONLY
         if self._state is TradingState.REDUCING:
             code = DenialCode.REDUCING_ONLY
-            left = EXACT.subtract(left, self._live_quantity(order))
+            claims = self._committed(order).get((order.side, False), ZERO)
+            left = EXACT.subtract(left, claims if order.reduce_only else self._live_quantity(order))
         quantity = order.remaining_quantity
         if quantity <= left:
             return None
@@ -289,23 +358,21 @@ class RiskEngine:
 
     def _live_quantity(self, order: Order) -> Decimal:
         """What live orders of the same side, account and instrument may still fill."""
-        total = ZERO
-        for other in self._cache.orders_live(instrument_id=order.instrument_id):
-            if (
-                other.side is order.side
-                and other.account_id == order.account_id
-                and other.client_order_id != order.client_order_id
-            ):
-                total = EXACT.add(total, _may_fill(other))
-        return total
+        committed, side = self._committed(order), order.side
+        return EXACT.add(committed.get((side, False), ZERO), committed.get((side, True), ZERO))
 
     def _worst_cases(self, order: Order, position: Decimal) -> _WorstCase:
         """Both ends that the instrument's position can reach without *order*."""
-        case = _WorstCase(position)
-        for other in self._cache.orders_live(instrument_id=order.instrument_id):
-            if _counts_against(other, order):
-                case.add(other)
-        return case
+        return _WorstCase(position, self._committed(order))
+
+    def _committed(self, order: Order) -> Mapping[Kind, Decimal]:
+        """What other live orders of its account and instrument may still fill."""
+        committed = self._cache.committed(order.account_id, order.instrument_id)
+        itself = self._cache.order(order.client_order_id)
+        if itself is None or itself.is_closed:
+            return committed
+        kind = itself.side, itself.reduce_only
+        return {**committed, kind: EXACT.subtract(committed[kind], itself.fillable_quantity)}
 
     def _check_position(
         self, order: Order, worst: _WorstCase, mark: Decimal | None
@@ -341,16 +408,17 @@ class RiskEngine:
         after = max(before, EXACT.add(worst.toward(order.side), order.remaining_quantity))
         if after == before:
             return None
-        others = self._gross_of_others(order)
-        gross = EXACT.add(others, EXACT.multiply(after, price))
+        contracts, owned = self._gross_of_others(order)
+        own = EXACT.multiply(after, price)
+        gross = EXACT.add(EXACT.add(contracts, owned), own)
         if gross_limit is not None and gross > gross_limit:
             return Denial(
                 DenialCode.MAX_GROSS_EXPOSURE,
                 f"gross exposure may reach {gross}, the limit is {gross_limit}",
             )
-        if leverage_limit is None:
+        if leverage_limit is None or self._is_spot(order.instrument_id):
             return None
-        return self._check_leverage(order.account_id, gross, leverage_limit)
+        return self._check_leverage(order.account_id, EXACT.add(contracts, own), leverage_limit)
 
     def _check_leverage(
         self, account_id: AccountId, gross: Decimal, limit: Decimal
@@ -365,40 +433,45 @@ class RiskEngine:
             f"gross exposure may reach {gross}, more than {limit} times the equity {equity}",
         )
 
-    def _gross_of_others(self, order: Order) -> Decimal:
-        """The worst-case gross exposure of the account's other instruments."""
-        cases: dict[InstrumentId, _WorstCase] = {}
-        for position in self._portfolio.positions(order.account_id):
-            if position.quantity and position.instrument_id != order.instrument_id:
-                cases[position.instrument_id] = _WorstCase(position.quantity)
-        prices: dict[InstrumentId, Decimal] = {}
-        for other in self._cache.orders_live():
-            if other.instrument_id == order.instrument_id or not _counts_against(other, order):
-                continue
-            cases.setdefault(other.instrument_id, _WorstCase(ZERO)).add(other)
-            prices[other.instrument_id] = max(
-                prices.get(other.instrument_id, ZERO), other.price or ZERO
-            )
-        total = ZERO
-        for instrument_id, case in cases.items():
-            price = self._price(order.account_id, instrument_id, prices.get(instrument_id, ZERO))
-            total = EXACT.add(total, EXACT.multiply(case.largest, price))
-        return total
+    def _is_spot(self, instrument_id: InstrumentId) -> bool:
+        instrument = self._cache.instrument(instrument_id)
+        return instrument is not None and instrument.is_spot
 
-    def _price(self, account_id: AccountId, instrument_id: InstrumentId, asked: Decimal) -> Decimal:
-        """What an instrument is worth; without a mark the dearer of entry and order price."""
+    def _gross_of_others(self, order: Order) -> tuple[Decimal, Decimal]:
+        """The worst-case gross exposure of the account's others: contracts, and what is owned."""
+        account_id, quantity = order.account_id, self._portfolio.quantity
+        held = (each.instrument_id for each in self._portfolio.positions(account_id))
+        contracts = owned = ZERO
+        for instrument_id in {*held, *self._cache.committed_instruments(account_id)}:
+            if instrument_id == order.instrument_id:
+                continue
+            committed = self._cache.committed(account_id, instrument_id)
+            case = _WorstCase(quantity(account_id, instrument_id), committed)
+            if case.largest:
+                value = EXACT.multiply(case.largest, self._price(account_id, instrument_id))
+                if self._is_spot(instrument_id):
+                    owned = EXACT.add(owned, value)
+                else:
+                    contracts = EXACT.add(contracts, value)
+        return contracts, owned
+
+    def _price(self, account_id: AccountId, instrument_id: InstrumentId) -> Decimal:
+        """What an instrument is worth; without a mark the dearest of entry and order prices."""
         mark = self._cache.mid_or_mark(instrument_id)
         if mark is not None:
             return mark
+        live = self._cache.orders_live(instrument_id=instrument_id)
+        adding = (o for o in live if o.account_id == account_id and not o.reduce_only)
+        asked = max((other.price or ZERO for other in adding), default=ZERO)
         entry = self._portfolio.position(account_id, instrument_id).average_entry_price
         return max(asked, entry or ZERO)
 
-    def _check_count(self, order: Order) -> Denial | None:
+    def _check_count(self, order: Order, beside: int = 0) -> Denial | None:
         most = self._config.max_open_orders
         if most is None:
             return None
         known = self._cache.order(order.client_order_id)
-        live = self._cache.live_count() - (known is not None and not known.is_closed)
+        live = self._cache.live_count() - (known is not None and not known.is_closed) + beside
         if live < most:
             return None
         return Denial(DenialCode.MAX_OPEN_ORDERS, f"{live} orders are live, the limit is {most}")
@@ -422,16 +495,9 @@ class _WorstCase:
 
     __slots__ = ("_long", "_short")
 
-    def __init__(self, position: Decimal) -> None:
-        self._long = position
-        self._short = position.copy_negate()
-
-    def add(self, order: Order) -> None:
-        """Count what *order* may still fill."""
-        if order.side is Side.BUY:
-            self._long = EXACT.add(self._long, _may_fill(order))
-        else:
-            self._short = EXACT.add(self._short, _may_fill(order))
+    def __init__(self, position: Decimal, committed: Mapping[Kind, Decimal]) -> None:
+        self._long = EXACT.add(position, committed.get(_BUYING, ZERO))
+        self._short = EXACT.subtract(committed.get(_SELLING, ZERO), position)
 
     def toward(self, side: Side) -> Decimal:
         """The largest position in the direction of *side* (negative: it stays opposite)."""
@@ -443,6 +509,29 @@ class _WorstCase:
         return max(self._long, self._short)
 
 
+def _expected_price(entry: Order, mark: Decimal | None) -> Decimal | None:
+    """Where *entry* will trade: at its price, which for one that trades at once is the worst."""
+    if mark is None or entry.price is None:
+        return entry.price
+    better = min if entry.side is Side.BUY else max
+    return better(entry.price, mark)
+
+
+def _check_trigger(order: Order, mark: Decimal | None) -> Denial | None:
+    """A trigger price that is reached already would make it another kind of order."""
+    trigger = order.trigger_price
+    if trigger is None or mark is None:
+        return None
+    if trigger > mark if order.triggers_above else trigger < mark:
+        return None
+    where = "above" if order.triggers_above else "below"
+    return Denial(
+        DenialCode.TRIGGER_PRICE,
+        f"a {order.order_type.value} {order.side.value} triggers {where} the mark {mark}, "
+        f"not at {trigger}",
+    )
+
+
 def _check_terms(instrument: Instrument, order: Order) -> Denial | None:
     if not instrument.is_valid_quantity(order.quantity) or not order.remaining_quantity:
         return Denial(
@@ -450,7 +539,11 @@ def _check_terms(instrument: Instrument, order: Order) -> Denial | None:
             f"quantity {order.quantity} (filled {order.filled_quantity}): needs a positive "
             f"multiple of {instrument.quantity_step}",
         )
-    if order.price is None and order.order_type is OrderType.MARKET:
+    if order.trigger_price is not None and not instrument.is_valid_price(order.trigger_price):
+        return Denial(
+            DenialCode.INVALID_PRICE, f"trigger price {order.trigger_price}: is not a valid price"
+        )
+    if order.price is None and order.order_type.is_market:
         return None
     if order.price is None or not instrument.is_valid_price(order.price):
         return Denial(
@@ -459,19 +552,3 @@ def _check_terms(instrument: Instrument, order: Order) -> Denial | None:
             f"{instrument.price_decimals} decimals and {instrument.price_figures} figures",
         )
     return None
-
-
-def _counts_against(other: Order, order: Order) -> bool:
-    """Whether live order *other* can add to the exposure of the account of *order*."""
-    return (
-        other.account_id == order.account_id
-        and not other.reduce_only
-        and other.client_order_id != order.client_order_id
-    )
-
-
-def _may_fill(order: Order) -> Decimal:
-    """What a live order may still fill, with a larger quantity asked for already counted."""
-    if order.pending_quantity is None or order.pending_quantity <= order.quantity:
-        return order.remaining_quantity
-    return EXACT.subtract(order.pending_quantity, order.filled_quantity)

@@ -8,8 +8,8 @@ before costs a look-up. Publishers and subscribers call this; the bus does not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import assert_never
 
 from zq_daemon.model.bar import BarSpec
 from zq_daemon.model.event import (
@@ -19,17 +19,20 @@ from zq_daemon.model.event import (
     OrderEvent,
     OrderExpired,
     OrderFilled,
+    OrderHeld,
     OrderInitialized,
     OrderJournalled,
     OrderModified,
     OrderPending,
     OrderPendingRejected,
     OrderRejected,
+    OrderReopened,
     OrderSubmitted,
 )
 from zq_daemon.model.ids import AccountId, InstrumentId, StrategyId
 from zq_daemon.model.order import Pending
 
+PROBE = "system.probe"
 TICK = "system.tick"
 TRADING_STATE = "system.trading_state"
 
@@ -72,6 +75,24 @@ def mark(instrument_id: InstrumentId) -> str:
 
 
 @lru_cache(_MEMOISED)
+def mid(instrument_id: InstrumentId) -> str:
+    """`market_data.mid.<venue>.<symbol>`: `MidPrice`."""
+    return f"market_data.mid.{_instrument(instrument_id)}"
+
+
+@lru_cache(_MEMOISED)
+def candle(instrument_id: InstrumentId, interval: str) -> str:
+    """`market_data.candle.<venue>.<symbol>.<interval>`: `Candle`; the interval as subscribed to."""
+    return f"market_data.candle.{_instrument(instrument_id)}.{escape(interval)}"
+
+
+@lru_cache(_MEMOISED)
+def candles(instrument_id: InstrumentId) -> str:
+    """A pattern: all candles of an instrument."""
+    return f"market_data.candle.{_instrument(instrument_id)}.*"
+
+
+@lru_cache(_MEMOISED)
 def status(instrument_id: InstrumentId) -> str:
     """`market_data.status.<venue>.<symbol>`: `InstrumentStatus`."""
     return f"market_data.status.{_instrument(instrument_id)}"
@@ -91,7 +112,7 @@ def book_delta(instrument_id: InstrumentId) -> str:
 
 def order(event: OrderEvent) -> str:
     """`order.<event>.<strategy>.<venue>.<symbol>`, the event's name as in `docs/topics.md`."""
-    return _order(_order_event_name(event), event.strategy_id, event.instrument_id)
+    return _order(order_event_name(event), event.strategy_id, event.instrument_id)
 
 
 @lru_cache(_MEMOISED)
@@ -104,6 +125,12 @@ def position(account_id: AccountId, instrument_id: InstrumentId) -> str:
 def account(account_id: AccountId) -> str:
     """`account.<account>`: `AccountUpdated`."""
     return f"account.{escape(account_id)}"
+
+
+@lru_cache(_MEMOISED)
+def liquidation(account_id: AccountId) -> str:
+    """`liquidation.<account>`: `AccountLiquidated`."""
+    return f"liquidation.{escape(account_id)}"
 
 
 @lru_cache(_MEMOISED)
@@ -140,31 +167,31 @@ def _order(name: str, strategy_id: StrategyId, instrument_id: InstrumentId) -> s
     return f"order.{name}.{escape(strategy_id)}.{_instrument(instrument_id)}"
 
 
-def _order_event_name(event: OrderEvent) -> str:
+def order_event_name(event: OrderEvent) -> str:
+    """The event's name in its topic: `accepted`, `pending_cancel`."""
+    name = _NAMES.get(type(event))
+    if name is not None:
+        return name
     match event:
-        case OrderInitialized():
-            return "initialized"
-        case OrderDenied():
-            return "denied"
-        case OrderJournalled():
-            return "journalled"
-        case OrderSubmitted():
-            return "submitted"
-        case OrderAccepted():
-            return "accepted"
-        case OrderFilled():
-            return "filled"
-        case OrderCanceled():
-            return "canceled"
-        case OrderModified():
-            return "modified"
         case OrderPending():
             return "pending_cancel" if event.pending is Pending.CANCEL else "pending_modify"
         case OrderPendingRejected():
             return "cancel_rejected" if event.pending is Pending.CANCEL else "modify_rejected"
-        case OrderRejected():
-            return "rejected"
-        case OrderExpired():
-            return "expired"
         case _:
-            assert_never(event)
+            raise TypeError(f"{type(event).__name__} is no event of an order")
+
+
+_NAMES: Mapping[type[OrderEvent], str] = {
+    OrderInitialized: "initialized",
+    OrderDenied: "denied",
+    OrderJournalled: "journalled",
+    OrderSubmitted: "submitted",
+    OrderAccepted: "accepted",
+    OrderHeld: "held",
+    OrderReopened: "reopened",
+    OrderFilled: "filled",
+    OrderCanceled: "canceled",
+    OrderModified: "modified",
+    OrderRejected: "rejected",
+    OrderExpired: "expired",
+}

@@ -10,15 +10,19 @@ import trio
 from attrs import frozen
 
 from zq_daemon.journal.record import IntentKind
-from zq_daemon.model.ids import AccountId, ClientOrderId
+from zq_daemon.model.ids import AccountId, ClientOrderId, is_external
 
-_BATCH = {"cancel": 40, "modify": 1, "submit": 40}
-"""The most orders in one request; a modification is always alone."""
+_BATCH = 40
+"""The most orders in one request."""
 
 
 @frozen(kw_only=True)
 class Group:
-    """Orders of one account that go into one request of *kind*; holds one of its slots."""
+    """Orders of one account that go into one request of *kind*; holds one of its slots.
+
+    External orders have requests of their own: a venue may know them by other ids only. So have
+    brackets, whose entry comes first.
+    """
 
     kind: IntentKind
     account_id: AccountId
@@ -39,6 +43,7 @@ class Backlog:
             "modify": {},
             "submit": {},
         }
+        self._exits: dict[ClientOrderId, tuple[ClientOrderId, ...]] = {}
         self._slots: dict[IntentKind, int] = dict.fromkeys(self._waiting, concurrent)
         self._closed = False
         self._changed = trio.Event()
@@ -53,13 +58,35 @@ class Backlog:
         self._changed.set()
         return True
 
-    def withdraw(self, kind: IntentKind, client_order_id: ClientOrderId) -> bool:
-        """Take an order back before it is taken; False when it is not waiting."""
-        return self._waiting[kind].pop(client_order_id, None) is not None
+    def add_bracket(
+        self, account_id: AccountId, entry: ClientOrderId, exits: tuple[ClientOrderId, ...]
+    ) -> bool:
+        """Let an entry wait to be submitted in one request with its exits; False as by `add`."""
+        if not self.add("submit", account_id, entry):
+            return False
+        self._exits[entry] = exits
+        return True
+
+    def withdraw(
+        self, kind: IntentKind, client_order_id: ClientOrderId
+    ) -> tuple[ClientOrderId, ...]:
+        """Take an order back before it is taken, an entry with its exits; none if it does not wait.
+
+        An exit that is taken back leaves its entry alone.
+        """
+        if self._waiting[kind].pop(client_order_id, None) is not None:
+            exits = self._exits.pop(client_order_id, ()) if kind == "submit" else ()
+            return (client_order_id, *exits)
+        for entry, exits in self._exits.items() if kind == "submit" else ():
+            if client_order_id in exits:
+                self._exits[entry] = tuple(each for each in exits if each != client_order_id)
+                return (client_order_id,)
+        return ()
 
     def waiting(self, kind: IntentKind) -> int:
-        """How many orders wait for a request of *kind*."""
-        return len(self._waiting[kind])
+        """How many orders wait for a request of *kind*, exits too."""
+        exits = sum(map(len, self._exits.values())) if kind == "submit" else 0
+        return len(self._waiting[kind]) + exits
 
     def close(self) -> None:
         """Take nothing new; `take` ends when what waits has been taken."""
@@ -93,9 +120,20 @@ class Backlog:
         return tuple(found)
 
     def _group(self, kind: IntentKind, waiting: dict[ClientOrderId, AccountId]) -> Group:
-        account_id = next(iter(waiting.values()))
-        own = [each for each, account in waiting.items() if account == account_id]
-        taken = tuple(own[: _BATCH[kind]])
+        first, account_id = next(iter(waiting.items()))
+        if kind == "submit" and first in self._exits:
+            del waiting[first]
+            bracket = (first, *self._exits.pop(first))
+            return Group(kind=kind, account_id=account_id, client_order_ids=bracket)
+        external = is_external(first)
+        own = [
+            each
+            for each, account in waiting.items()
+            if account == account_id
+            and is_external(each) == external
+            and not (kind == "submit" and each in self._exits)
+        ]
+        taken = tuple(own[:_BATCH])
         for each in taken:
             del waiting[each]
         return Group(kind=kind, account_id=account_id, client_order_ids=taken)

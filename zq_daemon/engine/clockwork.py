@@ -15,8 +15,6 @@ from zq_daemon.model.event import Tick
 from zq_daemon.ports.clock import NS_PER_MS, Clock
 from zq_daemon.runtime.feed_queue import FeedQueue
 
-HOUSEKEEPING_MS = 100
-
 
 class TickTask:
     """Puts a `Tick` on the feed queue every *interval_ms*, aligned to its start; None is off."""
@@ -72,16 +70,16 @@ class TickTask:
         self._missed = 0
 
 
-async def keep_house(clock: Clock, chores: list[Callable[[int], object]]) -> None:
-    """Call each chore with the wall time (ns) every 100 ms until cancelled.
+async def keep_house(clock: Clock, chores: list[Callable[[int], object]], interval_ms: int) -> None:
+    """Call each chore with the wall time (ns) every *interval_ms* until cancelled.
 
     The chores are synchronous and cheap: closing time bars, staleness, timers, daily loss.
     """
-    due_ns = clock.monotonic_ns()
+    due_ns, interval_ns = clock.monotonic_ns(), interval_ms * NS_PER_MS
     while True:
         now_ns = clock.now_ns()
         for chore in chores:
             chore(now_ns)
         behind_ns = clock.monotonic_ns() - due_ns
-        due_ns += (behind_ns // (HOUSEKEEPING_MS * NS_PER_MS) + 1) * HOUSEKEEPING_MS * NS_PER_MS
+        due_ns += (behind_ns // interval_ns + 1) * interval_ns
         await trio.sleep((due_ns - clock.monotonic_ns()) / 1e9)

@@ -6,6 +6,7 @@ never trades. The daemon's feed task calls `process_batch`, its clock task `on_c
 
 - A trade is published once by trade id, within a bounded memory for each instrument; then the bars
   that it closed.
+- A venue's candle is published whenever it changed, and once when it is closed.
 - Events count in order of arrival: one older than its predecessor is counted, and used.
 - Events of instruments that the cache does not know, and trades without a usable price or quantity,
   are counted and dropped.
@@ -36,7 +37,7 @@ from zq_daemon.core.book import DeltaOutcome, delta_since
 from zq_daemon.core.bus import MessageBus
 from zq_daemon.core.cache import Cache
 from zq_daemon.engine.feed import Feed, Stream
-from zq_daemon.model.bar import Bar, BarSpec
+from zq_daemon.model.bar import Bar, BarSpec, Candle
 from zq_daemon.model.ids import InstrumentId
 from zq_daemon.model.market import (
     BookDelta,
@@ -44,6 +45,7 @@ from zq_daemon.model.market import (
     InstrumentStatus,
     MarketEvent,
     MarkPrice,
+    MidPrice,
     Quote,
     Trade,
     TradingStatus,
@@ -100,6 +102,7 @@ class DataEngine:
             "quote": staleness.quote_ms,
             "trade": staleness.trade_ms,
             "mark": staleness.mark_ms,
+            "candle": staleness.candle_ms,
         }
         self._on_gap = on_gap
         self._trade_memory = trade_memory
@@ -107,10 +110,15 @@ class DataEngine:
         self._events = self._unknown = self._duplicates = self._unusable = 0
         self._out_of_order = self._crossed = self._gaps = self._dropped_updates = 0
 
-    def expect(self, instrument_id: InstrumentId, stream: Stream) -> None:
-        """We subscribed to *stream*: the instrument is stale until it speaks (no limit: never)."""
+    def expect(
+        self, instrument_id: InstrumentId, stream: Stream, stale_ms: int | None = None
+    ) -> None:
+        """We subscribed to *stream*: the instrument is stale until it speaks (no limit: never).
+
+        *stale_ms* is this stream's own limit (0: none); None is that of its kind.
+        """
         feed = self._feed(instrument_id)
-        if limit_ms := self._limits_ms[stream]:
+        if limit_ms := self._limits_ms[stream] if stale_ms is None else stale_ms:
             feed.expect(stream, limit_ms * NS_PER_MS)
             self._announce(feed)
 
@@ -204,11 +212,16 @@ class DataEngine:
                 self._cache.put_mark(event)
                 self._heard(feed, "mark", event.ts_event_ns, now_ns)
                 self._bus.publish(topics.mark(event.instrument_id), event)
+            case MidPrice():
+                self._cache.put_mid(event)
+                self._bus.publish(topics.mid(event.instrument_id), event)
             case InstrumentStatus():
                 feed.on_venue_status(event)
                 self._announce(feed)
             case Bar():
                 self._publish_bars((event,))
+            case Candle():
+                self._take_candle(feed, event, now_ns)
             case _:
                 assert_never(event)
 
@@ -225,6 +238,16 @@ class DataEngine:
         self._bus.publish(topics.trade(trade.instrument_id), trade)
         for builder in tuple(feed.builders.values()):
             self._publish_bars(builder.on_trade(trade))
+
+    def _take_candle(self, feed: Feed, candle: Candle, now_ns: int) -> None:
+        """A closed one counts once, whoever tells it again; then none as old counts any more."""
+        self._heard(feed, "candle", candle.ts_event_ns, now_ns)
+        if candle.ts_open_ns <= feed.closed_candles.get(candle.interval, -1):
+            return
+        if candle.is_closed:
+            feed.closed_candles[candle.interval] = candle.ts_open_ns
+        self._cache.put_candle(candle)
+        self._bus.publish(topics.candle(candle.instrument_id, candle.interval), candle)
 
     def _take_snapshot(self, feed: Feed, snapshot: BookSnapshot, now_ns: int) -> None:
         book, delta_topic = feed.book, topics.book_delta(snapshot.instrument_id)

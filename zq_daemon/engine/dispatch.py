@@ -13,14 +13,16 @@ import trio
 from zq_daemon.core import topics
 from zq_daemon.core.bus import MessageBus
 from zq_daemon.engine.data import DataEngine
+from zq_daemon.model.bar import Candle
 from zq_daemon.model.event import (
     HealthChanged,
     LinkChanged,
+    Probe,
     SystemEvent,
     Tick,
     TradingStateChanged,
 )
-from zq_daemon.model.market import BookSnapshot, MarketEvent, MarkPrice, Quote
+from zq_daemon.model.market import BookSnapshot, MarketEvent, MarkPrice, MidPrice, Quote
 from zq_daemon.runtime.feed_queue import FeedQueue
 
 FeedEvent = MarketEvent | SystemEvent
@@ -30,12 +32,16 @@ _BATCH = 256
 
 
 def conflation_key(event: FeedEvent) -> Hashable | None:
-    """The state an event replaces; None for what must not be lost (trades, deltas, links)."""
+    """The state an event replaces; None for what must not be lost (trades, deltas)."""
     match event:
-        case BookSnapshot() | Quote() | MarkPrice():
+        case BookSnapshot() | Quote() | MarkPrice() | MidPrice():
             return type(event), event.instrument_id
+        case Candle(is_closed=False):
+            return Candle, event.instrument_id, event.interval, event.ts_open_ns
         case Tick():
             return Tick
+        case Probe():
+            return Probe
         case _:
             return None
 
@@ -64,6 +70,8 @@ class Dispatcher:
     def dispatch(self, event: FeedEvent) -> None:
         """Hand one event on."""
         match event:
+            case Probe():
+                self._bus.publish(topics.PROBE, event)
             case Tick():
                 self._bus.publish(topics.TICK, event)
             case LinkChanged():

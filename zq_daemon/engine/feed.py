@@ -15,7 +15,7 @@ from zq_daemon.model.bar import BarSpec
 from zq_daemon.model.ids import InstrumentId, TradeId
 from zq_daemon.model.market import InstrumentStatus, TradingStatus
 
-Stream = Literal["book", "quote", "trade", "mark"]
+Stream = Literal["book", "quote", "trade", "mark", "candle"]
 """A kind of market data that an instrument's subscriptions may carry."""
 
 CALM_NS = 2_000_000_000
@@ -45,6 +45,7 @@ class Feed:
         "awaits_snapshot",
         "book",
         "builders",
+        "closed_candles",
         "instrument_id",
         "known",
         "trades",
@@ -56,6 +57,7 @@ class Feed:
         self.instrument_id = instrument_id
         self.book = OrderBook(instrument_id)
         self.builders: dict[BarSpec, BarBuilder] = {}
+        self.closed_candles: dict[str, int] = {}
         self.trades = RecentTrades(trade_memory)
         self.known = False
         self.awaits_snapshot = False
@@ -83,9 +85,10 @@ class Feed:
 
     def expect(self, stream: Stream, limit_ns: int) -> None:
         """From now on *stream* must speak, and then never be silent for longer than *limit_ns*."""
-        if stream not in self._limits_ns:
-            self._limits_ns[stream] = limit_ns
+        known_ns = self._limits_ns.get(stream)
+        if known_ns is None:
             self.set_trouble(stream, f"no {stream} received yet")
+        self._limits_ns[stream] = limit_ns if known_ns is None else min(limit_ns, known_ns)
 
     def heard(self, stream: Stream, now_ns: int) -> None:
         """*stream* has spoken at *now_ns* (monotonic), so its link is up as well."""

@@ -12,10 +12,10 @@ from typing import assert_never
 import structlog
 
 from zq_daemon.core.cache import Cache
+from zq_daemon.core.terms import TermsInFlight
 from zq_daemon.engine.in_flight import InFlight
 from zq_daemon.engine.ledger import OrderLedger
 from zq_daemon.engine.reports import ReportReader
-from zq_daemon.engine.terms import TermsInFlight
 from zq_daemon.journal.record import IntentKind
 from zq_daemon.model.ids import ClientOrderId
 from zq_daemon.model.order import Order, Pending, TimeInForce
@@ -25,6 +25,7 @@ from zq_daemon.venue.interface import (
     Acknowledged,
     Ambiguous,
     Executed,
+    Held,
     NotSent,
     Outcome,
     Refused,
@@ -78,6 +79,8 @@ class OutcomeReader:
                     self._unknown(order, "acknowledged without an id")
                 else:
                     self._ledger.accept(order, outcome.venue_order_id)
+            case Held():
+                self._held(order)
             case Executed():
                 self._executed(order, outcome)
             case Refused():
@@ -89,13 +92,22 @@ class OutcomeReader:
             case _:
                 assert_never(outcome)
 
+    def _held(self, order: Order) -> None:
+        """The entry's fills, or its end, may have been heard of before this: ask then."""
+        updated = self._ledger.hold(order)
+        entry = None if order.parent_id is None else self._cache.order(order.parent_id)
+        if updated.is_open and (entry is None or entry.is_closed):
+            why = "held for an entry that has ended"
+            self._in_flight.doubt(updated, self._clock.monotonic_ns(), why=why)
+
     def _executed(self, order: Order, outcome: Executed) -> None:
         """The fills come by the private stream, before or after this; ask if they do not."""
         updated = self._ledger.accept(order, outcome.venue_order_id)
         if updated.is_closed or updated.filled_quantity >= updated.quantity:
             return
         watch = self._in_flight.hasten(updated, self._clock.monotonic_ns())
-        watch.expected_filled = max(watch.expected_filled, outcome.quantity)
+        watch.answered, watch.answered_id = outcome.quantity, outcome.venue_order_id
+        watch.average_price = outcome.average_price
         if order.time_in_force is TimeInForce.IOC:
             watch.executed = outcome.quantity
             updated = self._reports.complete_immediate(updated)
@@ -103,7 +115,7 @@ class OutcomeReader:
 
     def _cancelled(self, order: Order, outcome: Outcome) -> None:
         match outcome:
-            case Acknowledged() | Executed():
+            case Acknowledged() | Executed() | Held():
                 self._ledger.cancel(order, "as requested")
             case Refused():
                 self._cancel_refused(order, outcome)
@@ -117,7 +129,7 @@ class OutcomeReader:
     def _cancel_refused(self, order: Order, outcome: Refused) -> None:
         if order.is_closed:
             return
-        if order.venue_order_ids or order.filled_quantity:
+        if order.venue_order_ids or order.filled_quantity or order.is_held:
             # Mostly: already filled or cancelled, and we have not heard of it yet.
             order = self._ledger.refuse(order, Pending.CANCEL, outcome.code, outcome.text)
             self._doubt(order, outcome)
@@ -128,6 +140,8 @@ class OutcomeReader:
 
     def _modified(self, order: Order, outcome: Outcome) -> None:
         match outcome:
+            case Held():
+                self._unknown(order, "held, after a modification")
             case Acknowledged() | Executed():
                 self._replaced(order, outcome)
             case Refused():
@@ -145,28 +159,32 @@ class OutcomeReader:
         venue_order_id = outcome.venue_order_id or order.venue_order_id
         if asked is None or order.pending is not Pending.MODIFY:
             return  # the private stream was faster
+        if outcome.venue_order_id in order.venue_order_ids[1:]:
+            return  # so it was with a former modification, whose answer this is
         if venue_order_id is None:
             self._unknown(order, "modified without an id")
             return
         total = asked.total_under(venue_order_id, order)
         updated = self._ledger.modify(order, venue_order_id, asked.price, total)
         if isinstance(outcome, Executed) and not updated.is_closed:
-            self._in_flight.hasten(updated, self._clock.monotonic_ns(), doubted=True)
+            now_ns, why = self._clock.monotonic_ns(), "executed at once when it was modified"
+            self._in_flight.hasten(updated, now_ns, why=why, doubted=True)
 
     def _doubt(self, order: Order, outcome: Refused) -> None:
         """A request about a resting order was refused: whether it rests is not sure any more."""
         if order.is_closed:
             return
+        now_ns, why = self._clock.monotonic_ns(), f"a request was refused: {outcome.text}"
         if outcome.code == MISSING_ORDER:
-            self._in_flight.disown(order, self._clock.monotonic_ns())
+            self._in_flight.disown(order, now_ns, why=why)
         else:
-            self._in_flight.hasten(order, self._clock.monotonic_ns(), doubted=True)
+            self._in_flight.hasten(order, now_ns, why=why, doubted=True)
 
     def _unknown(self, order: Order, detail: str) -> None:
         """What became of the request is not known: ask the venue soon, and until it is."""
         if not order.is_in_flight:
             return
-        self._in_flight.hasten(order, self._clock.monotonic_ns())
+        self._in_flight.hasten(order, self._clock.monotonic_ns(), why=detail)
         _log.warning(
             "order in flight: outcome unknown",
             client_order_id=order.client_order_id,

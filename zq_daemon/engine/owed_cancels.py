@@ -31,13 +31,13 @@ class OwedCancels:
         self,
         cache: Cache,
         clock: Clock,
-        is_link_up: Callable[[AccountId], bool],
+        can_cancel: Callable[[AccountId], bool],
         request: Callable[[Order], None],
     ) -> None:
         """*request* asks the venue to cancel an order whose account's link is up."""
         self._cache = cache
         self._clock = clock
-        self._is_link_up = is_link_up
+        self._can_cancel = can_cancel
         self._request = request
         self._delays: dict[ClientOrderId, int] = {}
         self._schedule = Schedule[ClientOrderId]()
@@ -54,7 +54,7 @@ class OwedCancels:
 
     def owe(self, order: Order) -> None:
         """Ask for the cancel of a live *order* now, or when the link is up, and until it ended."""
-        if not self._is_link_up(order.account_id):
+        if not self._can_cancel(order.account_id):
             _log.warning(
                 "cancel owed: the private link is down",
                 client_order_id=order.client_order_id,
@@ -87,7 +87,7 @@ class OwedCancels:
         if order is None or order.is_closed:
             self._forget(client_order_id)
             return
-        if not self._is_link_up(order.account_id):
+        if not self._can_cancel(order.account_id):
             self._schedule.drop(client_order_id)
             return
         delay_ns = self._delays[client_order_id]

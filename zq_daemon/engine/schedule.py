@@ -27,6 +27,10 @@ class Schedule(Generic[_Key]):
         self._times[key] = at_ns
         self._changed.set()
 
+    def set_by(self, key: _Key, at_ns: int) -> None:
+        """Let *key* be due at monotonic *at_ns*, or when it is due already if that is earlier."""
+        self.set(key, min(at_ns, self._times.get(key, at_ns)))
+
     def drop(self, key: _Key) -> None:
         """Let *key* not become due."""
         self._times.pop(key, None)

@@ -1,4 +1,4 @@
-"""Bars and what closes them: time, a count of trades, a volume, a notional."""
+"""Bars and what closes them: time, a count of trades, a volume, a notional; a venue's candles."""
 
 from __future__ import annotations
 
@@ -67,6 +67,29 @@ class Bar:
     volume: Decimal
     notional: Decimal
     trades: int
+    ts_open_ns: int
+    ts_close_ns: int
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
+@frozen(kw_only=True)
+class Candle:
+    """A bar that the venue made of its own trades; *interval* in its words (`1m`).
+
+    It is repeated while it is open; *is_closed* says that it changes no more. Covers
+    [ts_open_ns, ts_close_ns); *volume* is in base units, and the venue tells no notional.
+    """
+
+    instrument_id: InstrumentId
+    interval: str
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    trades: int
+    is_closed: bool
     ts_open_ns: int
     ts_close_ns: int
     ts_event_ns: int

@@ -18,6 +18,18 @@ class SubmitOrder:
 
 
 @frozen(kw_only=True)
+class SubmitBracket:
+    """Submit *entry* with its *exits*, which the venue holds until it has filled.
+
+    An exit is a reduce-only trigger order whose *parent_id* is the entry. When one is filled the
+    venue cancels the other.
+    """
+
+    entry: Order
+    exits: tuple[Order, ...]
+
+
+@frozen(kw_only=True)
 class CancelOrder:
     """Cancel one order by client order id."""
 
@@ -41,4 +53,4 @@ class CancelAllOrders:
     instrument_id: InstrumentId | None = None
 
 
-Command = SubmitOrder | CancelOrder | ModifyOrder | CancelAllOrders
+Command = SubmitOrder | SubmitBracket | CancelOrder | ModifyOrder | CancelAllOrders

@@ -128,10 +128,37 @@ class OrderExpired(_OrderEventBase):
 
 
 @frozen(kw_only=True)
+class OrderHeld(_OrderEventBase):
+    """The venue has the order and holds it until its parent has filled; it has no id yet."""
+
+
+@frozen(kw_only=True)
+class OrderReopened(_OrderEventBase):
+    """An order that was said to have ended rests at the venue after all, with *remaining* to fill.
+
+    Whoever ordered it has gone on without it, so that it is going to be cancelled.
+    """
+
+    venue_order_id: VenueOrderId
+    remaining: Decimal
+
+
+@frozen(kw_only=True)
 class OrderFilled(_OrderEventBase):
-    """The order was filled in part or whole."""
+    """The order was filled in part or whole.
+
+    *stated*: the account's position was taken over from the venue with this fill in it, so that
+    only the strategy's position moves. *outgrown*: the fill is of an id that was replaced before
+    anybody heard of it, so that the replacement was given it too: the total quantity grows by it.
+    *replaces*: that much of the order's synthetic fill is taken back: this is the real one.
+    *rests*: this is a synthetic fill of an order that goes on resting, and may trade on.
+    """
 
     fill: Fill
+    stated: bool = False
+    outgrown: bool = False
+    rests: bool = False
+    replaces: Fill | None = None
 
 
 OrderEvent = (
@@ -146,6 +173,8 @@ OrderEvent = (
     | OrderModified
     | OrderCanceled
     | OrderExpired
+    | OrderHeld
+    | OrderReopened
     | OrderFilled
 )
 
@@ -174,6 +203,20 @@ class FundingPaid:
     instrument_id: InstrumentId
     amount: Decimal
     rate: Decimal
+    ts_event_ns: int
+
+
+@frozen(kw_only=True)
+class AccountLiquidated:
+    """The venue closed positions of the account by force; *detail* in its own words.
+
+    *notional* is what was closed and *equity* what was left, in quote currency, where it told so.
+    """
+
+    account_id: AccountId
+    detail: str
+    notional: Decimal | None
+    equity: Decimal | None
     ts_event_ns: int
 
 
@@ -236,4 +279,12 @@ class HealthChanged:
     ts_event_ns: int
 
 
-SystemEvent = Tick | LinkChanged | TradingStateChanged | HealthChanged
+@frozen(kw_only=True)
+class Probe:
+    """Goes the way of every event: when it comes out, the trading loop has turned."""
+
+    number: int
+    ts_event_ns: int
+
+
+SystemEvent = Tick | LinkChanged | TradingStateChanged | HealthChanged | Probe

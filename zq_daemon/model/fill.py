@@ -24,7 +24,8 @@ class Fill:
     """One execution. *fee* is what we paid in *fee_currency* (negative: a rebate).
 
     *client_order_id* is None where the venue did not tell it: then *venue_order_id* finds the
-    order.
+    order. *is_liquidation*: the venue closed a position of this account by force. *is_synthetic*:
+    the venue says that the order was filled and cannot tell how; see `core.synthesis`.
     """
 
     trade_id: TradeId
@@ -40,6 +41,8 @@ class Fill:
     liquidity: Liquidity
     ts_event_ns: int
     ts_recv_ns: int
+    is_liquidation: bool = False
+    is_synthetic: bool = False
 
     @property
     def notional(self) -> Decimal:

@@ -8,6 +8,7 @@ A client order id is `0x` and 32 hexadecimal digits: 64 bits of run id, 64 bits 
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 from typing import NewType
 
 Venue = NewType("Venue", str)
@@ -20,6 +21,9 @@ TradeId = NewType("TradeId", str)
 
 RESERVED_OWNERS = frozenset({"daemon", "execution", "external"})
 """Owners of orders and of places on the bus that are no strategies: no strategy has their name."""
+
+EXTERNAL_RUN_ID = 0
+"""The run id in the client order ids of orders that were not ours; no run of the daemon has it."""
 
 VENUE_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
@@ -58,3 +62,24 @@ def client_order_id(run_id: int, counter: int) -> ClientOrderId:
     if not (0 <= run_id < 1 << 64 and 0 <= counter < 1 << 64):
         raise ValueError("run id and counter are unsigned 64-bit integers")
     return ClientOrderId(f"0x{run_id:016x}{counter:016x}")
+
+
+def external_client_order_id(account_id: AccountId, venue_order_id: VenueOrderId) -> ClientOrderId:
+    """What an order without a client order id (one placed by hand) is tracked under.
+
+    Always the same for the same order: 64 bits of digest where ours have the counter.
+    """
+    named = f"{account_id}\n{venue_order_id}".encode()
+    digest = blake2b(named, digest_size=8).digest()
+    return client_order_id(EXTERNAL_RUN_ID, int.from_bytes(digest, "big"))
+
+
+def is_external(order_id: ClientOrderId) -> bool:
+    """Whether *order_id* is of no run of the daemon, so that the venue may not know it.
+
+    The venue's own id names such an order, whoever placed it.
+    """
+    return order_id.startswith(_EXTERNAL_PREFIX)
+
+
+_EXTERNAL_PREFIX = f"0x{EXTERNAL_RUN_ID:016x}"

@@ -53,6 +53,11 @@ class Instrument:
     max_leverage: int = 1
     delisted: bool = False
 
+    @property
+    def is_spot(self) -> bool:
+        """Whether what is traded is owned, not a contract: never short, and without leverage."""
+        return self.kind is InstrumentKind.SPOT
+
     def price_exponent(self, price: Decimal) -> int:
         """The power of ten of the smallest valid step near *price* (0 or negative)."""
         exponent = -self.price_decimals

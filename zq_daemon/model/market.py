@@ -1,4 +1,4 @@
-"""Market data values: trades, quotes, book snapshots and deltas, marks, instrument status.
+"""Market data values: trades, quotes, book snapshots and deltas, marks, mids, instrument status.
 
 Prices and quantities are exact. `ts_event_ns` is the venue's wall time of the event, `ts_recv_ns`
 ours when its bytes had arrived; both are integer nanoseconds since the Unix epoch.
@@ -13,7 +13,7 @@ from typing import overload
 
 from attrs import frozen
 
-from zq_daemon.model.bar import Bar
+from zq_daemon.model.bar import Bar, Candle
 from zq_daemon.model.ids import InstrumentId, TradeId
 
 
@@ -182,6 +182,16 @@ class MarkPrice:
     ts_recv_ns: int
 
 
+@frozen(kw_only=True)
+class MidPrice:
+    """The middle between best bid and offer as the venue states it; told when it changed."""
+
+    instrument_id: InstrumentId
+    price: Decimal
+    ts_event_ns: int
+    ts_recv_ns: int
+
+
 class TradingStatus(Enum):
     """Whether an instrument trades, and whether what we know of it is current."""
 
@@ -202,4 +212,14 @@ class InstrumentStatus:
     ts_recv_ns: int
 
 
-MarketEvent = Trade | Quote | BookSnapshot | BookDelta | MarkPrice | InstrumentStatus | Bar
+MarketEvent = (
+    Trade
+    | Quote
+    | BookSnapshot
+    | BookDelta
+    | MarkPrice
+    | MidPrice
+    | InstrumentStatus
+    | Bar
+    | Candle
+)

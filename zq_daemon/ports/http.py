@@ -13,21 +13,25 @@ from urllib.parse import urlsplit
 import h11
 import msgspec
 import trio
-from attrs import field, frozen
+from attrs import define, field, frozen
 
-from zq_daemon.errors import LinkError
+from zq_daemon.errors import LinkError, NeverSentError
 from zq_daemon.ports.network import Network
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _READ_BYTES = 65_536
+_FRESH_S = 5.0
+"""A connection idle for longer may have been given up by the far side just now: what may not be
+sent twice gets a new one."""
 
 
 @frozen
 class HttpReply:
-    """An answer, whatever its status; *content* is its whole body."""
+    """An answer, whatever its status; *content* is its whole body, *date* its `Date` header."""
 
     status: int
     content: bytes = field(repr=False)
+    date: str = ""
 
 
 @frozen(kw_only=True)
@@ -94,18 +98,30 @@ class HttpClient:
 
         Raises LinkError when no whole answer came: no connection, time-out, broken protocol, too
         long a body. An *idempotent* request is sent once more when a kept-alive connection turned
-        out to be dead; any other may have reached the server when this raises.
+        out to be dead; any other may have reached the server when this raises, unless it raises
+        NeverSentError: nothing of it was written.
         """
         request = self._request(path, msgspec.json.encode(body))
         with trio.move_on_after(self._timeout_s):
             async with self._slots:
                 return await self._exchange(request, idempotent=idempotent)
-        raise LinkError(f"{self._origin}{path}: no answer within {self._timeout_s:g} s")
+        if not request.begun:
+            raise NeverSentError(f"{request.url}: no connection within {self._timeout_s:g} s")
+        raise LinkError(f"{request.url}: no answer within {self._timeout_s:g} s")
 
     async def aclose(self) -> None:
         """Close the idle connections."""
         while self._idle:
             await self._idle.pop().aclose()
+
+    async def _take_idle(self, *, idempotent: bool) -> _Connection | None:
+        """A kept-alive connection, if there is one that may be used."""
+        while self._idle:
+            connection = self._idle.pop()
+            if idempotent or trio.current_time() - connection.idle_since <= _FRESH_S:
+                return connection
+            await connection.aclose()
+        return None
 
     def _request(self, path: str, body: bytes) -> _Request:
         head = h11.Request(
@@ -122,9 +138,10 @@ class HttpClient:
         return _Request(head, body, f"{self._origin}{path}")
 
     async def _exchange(self, request: _Request, *, idempotent: bool) -> HttpReply:
-        if self._idle:
+        kept = await self._take_idle(idempotent=idempotent)
+        if kept is not None:
             try:
-                return await self._over(self._idle.pop(), request)
+                return await self._over(kept, request)
             except _StaleError as error:
                 if not idempotent:
                     raise LinkError(str(error)) from error
@@ -135,7 +152,10 @@ class HttpClient:
 
     async def _connect(self) -> _Connection:
         origin = self._origin
-        stream = await self._network.connect(origin.host, origin.port, tls=origin.tls)
+        try:
+            stream = await self._network.connect(origin.host, origin.port, tls=origin.tls)
+        except LinkError as error:
+            raise NeverSentError(str(error)) from error
         return _Connection(stream, self._max_response_bytes)
 
     async def _over(self, connection: _Connection, request: _Request) -> HttpReply:
@@ -145,6 +165,7 @@ class HttpClient:
             await trio.aclose_forcefully(connection.stream)
             raise
         if connection.reusable():
+            connection.idle_since = trio.current_time()
             self._idle.append(connection)
         else:
             await connection.aclose()
@@ -155,16 +176,18 @@ class _StaleError(Exception):
     """The connection ended before a byte of the answer: a kept-alive one has probably died."""
 
 
-@frozen
+@define
 class _Request:
     head: h11.Request
     body: bytes = field(repr=False)
     url: str
+    begun: bool = False
 
 
 class _Connection:
     def __init__(self, stream: trio.abc.Stream, max_response_bytes: int) -> None:
         self.stream = stream
+        self.idle_since = 0.0
         self._protocol = h11.Connection(h11.CLIENT)
         self._max_response_bytes = max_response_bytes
         self._answered = False
@@ -177,7 +200,9 @@ class _Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise self._lost(request, "connection lost") from error
         except h11.ProtocolError as error:
-            raise self._lost(request, str(error)) from error
+            # Without a byte of an answer h11 tells of its own states only.
+            why = str(error) if self._answered else "connection closed without an answer"
+            raise self._lost(request, why) from error
 
     def reusable(self) -> bool:
         """Ready the connection for the next request, if both sides left it open."""
@@ -196,14 +221,15 @@ class _Connection:
             self._protocol.send(event)
             for event in (request.head, h11.Data(data=request.body), h11.EndOfMessage())
         ]
+        request.begun = True
         await self.stream.send_all(b"".join(part for part in parts if part))
 
     async def _read(self, request: _Request) -> HttpReply:
-        status, content = 0, bytearray()
+        status, content, date = 0, bytearray(), ""
         while True:
             match await self._event():
-                case h11.Response(status_code=status):
-                    pass
+                case h11.Response(status_code=status, headers=headers):
+                    date = next((v.decode("latin-1") for n, v in headers if n == b"date"), "")
                 case h11.Data(data=data):
                     content += data
                     if len(content) > self._max_response_bytes:
@@ -211,7 +237,7 @@ class _Connection:
                             f"{request.url}: answer longer than {self._max_response_bytes} bytes"
                         )
                 case h11.EndOfMessage():
-                    return HttpReply(status, bytes(content))
+                    return HttpReply(status, bytes(content), date)
                 case h11.ConnectionClosed():
                     raise self._lost(request, "connection closed without an answer")
                 case _:  # informational

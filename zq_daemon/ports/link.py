@@ -132,7 +132,7 @@ async def open_link(
     """
     try:
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-            reader = _ShieldedReader(nursery)
+            reader = ShieldedReader(nursery)
             stack.callback(reader.scope.cancel)
             with trio.move_on_after(connect_timeout_s) as patience:
                 stream = _WatchedStream(await network.connect(url.host, url.port, tls=url.tls))
@@ -197,7 +197,7 @@ def _closed(error: trio_websocket.ConnectionClosed) -> str:
     return f"connection closed: {reason.code} {reason.name} {reason.reason or ''}".rstrip()
 
 
-class _ShieldedReader:
+class ShieldedReader:
     """Starts trio-websocket's reader out of a cancellation's reach until `scope` is cancelled.
 
     A connection that is dropped or shut down by cancellation still has to read the far side's
@@ -209,6 +209,7 @@ class _ShieldedReader:
         self.scope = trio.CancelScope(shield=True)
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        """As a nursery's, for the one task that trio-websocket starts."""
         self._nursery.start_soon(self._run, reader)
 
     async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
@@ -228,7 +229,7 @@ def _queue_length(max_message_bytes: int) -> int:
 
 
 async def _shake_hands(
-    reader: _ShieldedReader, stream: _WatchedStream, url: WsUrl, max_message_bytes: int
+    reader: ShieldedReader, stream: _WatchedStream, url: WsUrl, max_message_bytes: int
 ) -> trio_websocket.WebSocketConnection:
     made: list[trio_websocket.WebSocketConnection] = []
     async with trio.open_nursery() as race:

@@ -7,6 +7,7 @@ started; leaving the body asks it to stop (its channels close) and gives it *gra
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -83,9 +84,9 @@ async def open_service(
             raise ServiceEndedError(f"service {name!r} ended although nobody asked it to")
 
     async with trio.open_nursery() as nursery:
-        value = await nursery.start(child)
         try:
-            yield value
+            # Inside: what has started is to be stopped also where a cancellation comes right then.
+            yield await nursery.start(child)
         finally:
             stopping = True
             stop()
@@ -100,5 +101,6 @@ class _Shielding(trio.TaskStatus[Any]):
         self._scope = scope
 
     def started(self, value: Any = None) -> None:
-        self._scope.shield = True
         self._inner.started(value)
+        if trio.current_effective_deadline() != -math.inf:  # else it is to end, and not started
+            self._scope.shield = True

@@ -34,9 +34,11 @@ and name it in the configuration:
     params = { dip = 0.02 }
 
 Handlers run on the daemon's one thread: return soon, never sleep, never do I/O. A handler that is
-not overridden is not subscribed and costs nothing. One that raises makes its strategy FAULTED: its
-orders are cancelled and it hears nothing more, while the others live on. What a handler causes
-(order events, fills) is delivered after it has returned.
+not overridden is not subscribed and costs nothing. One that raises makes its strategy FAULTED: it
+hears nothing more, while the others live on, and its orders are cancelled, held, or cancelled and
+its position closed, as `on_fault` of the configuration says. What a handler causes (order events,
+fills) is delivered after it has returned. Prices and quantities are Decimals (or ints): passing a
+float or anything else of a wrong type raises a StrategyError at once (`strategy.arguments`).
 """
 
 from __future__ import annotations
@@ -46,10 +48,10 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from zq_daemon.core.book import OrderBook
-from zq_daemon.model.bar import Bar
+from zq_daemon.model.bar import Bar, Candle
 from zq_daemon.model.event import OrderEvent, Tick
 from zq_daemon.model.fill import Fill
-from zq_daemon.model.market import MarkPrice, Quote, Trade
+from zq_daemon.model.market import MarkPrice, MidPrice, Quote, Trade
 from zq_daemon.strategy.context import StrategyContext
 
 
@@ -76,10 +78,29 @@ class Strategy:
         self.params = params
 
     def on_start(self) -> None:
-        """Links are up and orders may be submitted."""
+        """Links are up, and orders may be submitted; in each run of the daemon once.
+
+        After a restart, graceful or not, the orders and fills of former runs are known again from
+        the journal, and the venue has been asked about them. So before anything else, take over:
+
+        - `context.live_orders()` are the orders of this strategy's name that still live, however
+          they were asked for: by another version of it, with other parameters, in flight still.
+          With `on_start = "cancel"` in the configuration they are on their way out. Those of
+          instruments it no longer has are being cancelled; events of them still arrive.
+        - `context.position()` is what all its fills add up to, those too that happened while the
+          daemon was down. `on_fill` and `on_order_event` tell of none of that again.
+        - `context.saved_state` is what it saved last. After a crash that can be older than the
+          orders and the position are: where they disagree, those are right.
+
+        Everything else begins anew: timers, attributes, bars (the first one may begin in the
+        middle), and with them indicators, which have to warm up. There may be no book or quote yet.
+        """
 
     def on_stop(self) -> None:
-        """The last call: nothing new may be submitted; what rests is cancelled by the daemon."""
+        """The last call: nothing new may be submitted; what rests is the daemon's to deal with.
+
+        It is cancelled, or left for the next run, as `on_stop` of the configuration says.
+        """
 
     def on_params(self, params: Any) -> None:
         """New parameters were loaded while running; by default they just replace the old ones."""
@@ -96,6 +117,12 @@ class Strategy:
 
     def on_mark(self, mark: MarkPrice) -> None:
         """The venue stated mark price, oracle price or funding anew."""
+
+    def on_mid(self, mid: MidPrice) -> None:
+        """The venue stated another middle price (stream `allMids`)."""
+
+    def on_candle(self, candle: Candle) -> None:
+        """A candle of the venue changed, or (`is_closed`) ended; of each interval subscribed to."""
 
     def on_bar(self, bar: Bar) -> None:
         """A bar of one of the configured specs closed."""

@@ -2,7 +2,8 @@
 
 Trades every instrument it is given, on its first bar spec, by market orders. Sums are kept running
 and exact, so that nothing drifts however long it runs. An order that is denied or rejected is not
-repeated on the next bar: it waits for 1, 2, 4 … bars, until one goes through.
+repeated on the next bar: it waits for 1, 2, 4 … bars, until one goes through. After a restart it
+keeps the position it had until there are enough bars again to say which one it should have.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from zq_daemon.model.event import OrderDenied, OrderEvent, OrderFilled, OrderRej
 from zq_daemon.model.ids import InstrumentId
 from zq_daemon.model.market import Side
 from zq_daemon.model.money import EXACT, ZERO
+from zq_daemon.model.order import OrderType
 from zq_daemon.strategy.base import Strategy
 from zq_daemon.strategy.pause import Pause
 
@@ -45,9 +47,16 @@ class MovingAverageCross(Strategy):
     params: Params
 
     def on_start(self) -> None:
-        """Begin to collect closes; it trades once there are `slow` of them."""
+        """Begin to collect closes; it trades once there are `slow` of them.
+
+        A market order of a former run that is still in flight is waited for; an order that rests is
+        none of its own making, and would be waited for in vain.
+        """
         self._windows = {iid: Window(self.params.slow) for iid in self.context.instruments}
         self._pauses = {iid: Pause() for iid in self.context.instruments}
+        for order in self.context.live_orders():
+            if order.order_type is not OrderType.MARKET:
+                self.context.cancel(order.client_order_id)
         if not self.context.bars:
             self.context.log.warning("no bars are configured: it will never trade")
 
@@ -68,6 +77,8 @@ class MovingAverageCross(Strategy):
 
     def on_order_event(self, event: OrderEvent) -> None:
         """Wait after a refusal; a fill ends the waiting."""
+        if event.instrument_id not in self._pauses:
+            return  # of an instrument that it had in a former run
         match event:
             case OrderDenied() | OrderRejected():
                 self._pauses[event.instrument_id].begin()

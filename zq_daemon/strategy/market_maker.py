@@ -4,7 +4,9 @@ The quotes are post-only and never reach the other side. They lean against the i
 that would take the position over its bound is not quoted. Stale or missing market data, or a quote
 that is off by more than the threshold, makes it cancel or move; a refused quote makes it wait. A
 quote that may not be moved (what a fill left of it can be worth too little) is cancelled and made
-afresh, and so is one that a newer quote took the place of because it was thought closed.
+afresh, and so is one that a newer quote took the place of because it was thought closed. Quotes of
+a former run are taken over where they are what would be quoted now, but for the price; whatever
+else that run left is cancelled. They wait a few seconds for the first prices.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ from zq_daemon.model.ids import ClientOrderId, InstrumentId
 from zq_daemon.model.instrument import Instrument, PriceRounding
 from zq_daemon.model.market import Side
 from zq_daemon.model.order import Order, Pending
+from zq_daemon.ports.clock import NS_PER_S
 from zq_daemon.strategy.base import Strategy
 from zq_daemon.strategy.pause import Pause
 
 _BPS = Decimal(10_000)
+_FIRST_PRICES_NS = 10 * NS_PER_S
+"""How long quotes of a former run rest without a market to be seen."""
 
 
 class MarketMaker(Strategy):
@@ -58,26 +63,30 @@ class MarketMaker(Strategy):
     params: Params
 
     def on_start(self) -> None:
-        """One slot for each instrument and side."""
+        """One slot for each instrument and side, with the quote a former run left there."""
         self._slots = {
             (iid, side): _Slot()
             for iid in self.context.instruments
             for side in (Side.BUY, Side.SELL)
         }
         self._strays = {iid: _Slot() for iid in self.context.instruments}
+        self._unseen = {iid for iid in self.context.instruments if self._adopt_quotes(iid)}
+        self._began_ns = self.context.now_ns()
 
     def on_tick(self, tick: Tick) -> None:
         """Bring every quote to where it should be."""
         for instrument_id in self.context.instruments:
-            best = self.context.best_prices(instrument_id)
-            if best is None or best[0] >= best[1] or not self.context.is_current(instrument_id):
-                best = None
+            best = self._best(instrument_id)
+            if best is None and self._awaits_prices(instrument_id):
+                continue
             for side in (Side.BUY, Side.SELL):
                 self._look_after(instrument_id, side, best)
             self._clear_strays(instrument_id)
 
     def on_order_event(self, event: OrderEvent) -> None:
         """A refused quote is not repeated at once: each time in a row doubles the pause."""
+        if event.instrument_id not in self._strays:
+            return  # of an instrument that it had in a former run
         slot = self._slot_of(event)
         match event:
             case OrderPendingRejected(pending=Pending.MODIFY):
@@ -89,6 +98,30 @@ class MarketMaker(Strategy):
                 slot.pause.forget()
             case _:
                 pass
+
+    def _adopt_quotes(self, instrument_id: InstrumentId) -> bool:
+        """Take over what may stay, the newest of each side; the rest will be cleared as strays."""
+        quantity = self.context.instrument(instrument_id).round_quantity(self.params.quantity)
+        adopted = False
+        for order in self.context.live_orders(instrument_id):
+            if order.post_only and not order.reduce_only and order.quantity == quantity:
+                self._slots[instrument_id, order.side].order = order.client_order_id
+                adopted = True
+        return adopted
+
+    def _best(self, instrument_id: InstrumentId) -> tuple[Decimal, Decimal] | None:
+        """Best bid and ask, if they can be relied on."""
+        best = self.context.best_prices(instrument_id)
+        if best is None or best[0] >= best[1] or not self.context.is_current(instrument_id):
+            return None
+        self._unseen.discard(instrument_id)
+        return best
+
+    def _awaits_prices(self, instrument_id: InstrumentId) -> bool:
+        """Whether adopted quotes may rest on: the first prices since the start are still due."""
+        if instrument_id not in self._unseen or not self.context.is_current(instrument_id):
+            return False
+        return self.context.now_ns() - self._began_ns < _FIRST_PRICES_NS
 
     def _slot_of(self, event: OrderEvent) -> _Slot:
         for side in (Side.BUY, Side.SELL):

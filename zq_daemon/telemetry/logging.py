@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Mapping, MutableMapping
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -29,6 +30,8 @@ HIDDEN = "(hidden)"
 _SECRET = re.compile(r"(?:.*_)?(?:key|secret|password|passphrase|signature)|.*private.*", re.I)
 _DEPTH = 4
 _EVENT_WIDTH = 22
+_LONG = 64
+"""Names from this length on are not remembered: they are data."""
 _threshold = LEVELS["info"]
 
 
@@ -54,6 +57,11 @@ def set_level(level: LogLevel) -> None:
     _threshold = LEVELS[level]
 
 
+def shows(level: LogLevel) -> bool:
+    """Whether a line of *level* is written now: for lines that cost something to make."""
+    return LEVELS[level] >= _threshold
+
+
 def get_logger(name: str) -> FilteringBoundLogger:
     """The logger of the component *name*; `log.bind(...)` adds values to each of its lines."""
     logger: FilteringBoundLogger = structlog.get_logger(name)
@@ -68,11 +76,16 @@ def redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _redacted(name: Any, value: Any, depth: int) -> Any:
-    if isinstance(name, str) and _SECRET.fullmatch(name):
+    if isinstance(name, str) and (_is_secret if len(name) < _LONG else _SECRET.fullmatch)(name):
         return HIDDEN
-    if isinstance(value, Mapping) and depth:
+    if type(value) is not str and isinstance(value, Mapping) and depth:
         return {key: _redacted(key, item, depth - 1) for key, item in value.items()}
     return value
+
+
+@lru_cache(1_024)
+def _is_secret(name: str) -> bool:
+    return _SECRET.fullmatch(name) is not None
 
 
 def _below_level(_logger: Any, method: str, event: EventDict) -> EventDict:

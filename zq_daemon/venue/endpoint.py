@@ -7,12 +7,12 @@ order entry. The daemon calls `run` in a task and `check_alive` from its heartbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 import trio
-from attrs import frozen
+from attrs import Factory, frozen
 
 from zq_daemon.errors import DecodeError, LinkError, LinkRefused
 from zq_daemon.model.event import LinkChanged, LinkState, SystemEvent
@@ -35,7 +35,7 @@ BadMessageSink = Callable[[str, str | bytes, str], bool]
 
 @frozen(kw_only=True)
 class EndpointSettings:
-    """Where an endpoint connects and how patient it is."""
+    """Where an endpoint connects and how patient it is; *stale_ms* of single streams."""
 
     name: str
     url: str
@@ -45,8 +45,24 @@ class EndpointSettings:
     reconnect_healthy_ms: int
     heartbeat_timeout_ms: int
     feed_blocked_ms: int
-    account_refresh_ms: int
+    reconcile_interval_ms: int
     max_message_bytes: int
+    stale_ms: Mapping[str, int] = Factory(dict)
+
+
+def spread(
+    streams: Sequence[str], most: int, is_private: Callable[[Sequence[str]], bool]
+) -> tuple[tuple[str, ...], ...]:
+    """*streams* in parts of *most* at most, one a connection; private ones stay together, first.
+
+    A venue limits what a connection may carry; orders leave where their reports arrive.
+    """
+    private = [each for each in streams if is_private((each,))]
+    rest = [each for each in streams if each not in set(private)]
+    room = max(most - len(private), 0)
+    first = (*private, *rest[:room])
+    others = (tuple(rest[start : start + most]) for start in range(room, len(rest), most))
+    return tuple(part for part in (first, *others) if part)
 
 
 class Endpoint:
@@ -87,6 +103,7 @@ class Endpoint:
         self._subscribed: set[str] = set()
         self._told: set[str] = set()
         self._notices = 0
+        self._refusals = 0
         self._since_ns = self._lost_ns = clock.monotonic_ns()
         self._next_attempt_ns = 0
         self.last_error = ""
@@ -110,7 +127,11 @@ class Endpoint:
             await self._wait_out(reason)
 
     async def check_alive(self) -> None:
-        """Ping the far side and drop the connection unless a pong comes back in time."""
+        """Ping the far side and drop the connection unless a pong comes back in time.
+
+        Also when it comes before the venue has said a word about some subscription: it was asked
+        for that first, and would never tell what it tells others.
+        """
         link, session, scope = self._link, self._session, self._scope
         if link is None or session is None:
             return
@@ -121,9 +142,17 @@ class Endpoint:
             except LinkError:
                 return
             await self._pong.wait()
+            if scope is self._scope and self._session is session and (missing := self._ignored()):
+                self.drop(f"subscriptions not confirmed: {', '.join(missing)}")
             return
         if scope is self._scope:
             self.drop(f"no pong within {self.settings.heartbeat_timeout_ms} ms")
+
+    def _ignored(self) -> Sequence[str]:
+        """Streams that were neither confirmed nor, for all we know, refused."""
+        if self._refusals:
+            return ()
+        return [name for name in self.settings.streams if name not in self._subscribed]
 
     def drop(self, reason: str) -> None:
         """Give the present connection up, as if it had been lost."""
@@ -173,6 +202,7 @@ class Endpoint:
     async def _converse(self, link: WebSocketLink) -> None:
         session = self.adapter.session(self.settings.streams)
         self._subscribed.clear()
+        self._refusals = 0
         self._link, self._session = link, session
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, link, session)
@@ -233,6 +263,7 @@ class Endpoint:
 
     def _bad_message(self, message: str | bytes, problem: str) -> None:
         self._bad += 1
+        self._refusals += 1
         if self._on_bad(self.settings.name, message, problem):
             raise LinkError(f"too many bad messages, the last: {problem}")
 
@@ -249,7 +280,7 @@ class Endpoint:
     async def _keep_account_current(self) -> None:
         """Deposits, margin and positions as the venue sees them; a failure waits for its turn."""
         while True:
-            await trio.sleep(self.settings.account_refresh_ms / 1000)
+            await trio.sleep(self.settings.reconcile_interval_ms / 1000)
             try:
                 await self._refresh_account()
             except (LinkError, LinkRefused) as error:

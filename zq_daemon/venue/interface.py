@@ -6,7 +6,7 @@ A venue implements `VenueAdapter`; the endpoint task drives its `Session`, the e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
@@ -16,9 +16,9 @@ from zq_daemon.model.ids import AccountId, ClientOrderId, InstrumentId, Venue, V
 from zq_daemon.model.instrument import Instrument
 from zq_daemon.model.market import MarketEvent
 from zq_daemon.model.order import Order
-from zq_daemon.model.report import AccountReport, OrderReport, Report
+from zq_daemon.model.report import AccountReport, FillHistory, OrderReport, Report
 
-StreamKind = Literal["book", "quote", "trade", "mark"]
+StreamKind = Literal["book", "quote", "trade", "mark", "candle"]
 """What kind of market data a stream carries, for staleness."""
 
 
@@ -93,6 +93,11 @@ class Acknowledged:
 
 
 @frozen(kw_only=True)
+class Held:
+    """The venue has the order and holds it until its parent has filled; its id comes later."""
+
+
+@frozen(kw_only=True)
 class Executed:
     """The venue took the order and filled it at once; its fills arrive on the private stream."""
 
@@ -127,27 +132,93 @@ class Ambiguous:
     detail: str
 
 
-Outcome = Acknowledged | Executed | Refused | NotSent | Ambiguous
+Outcome = Acknowledged | Held | Executed | Refused | NotSent | Ambiguous
+
+
+RequestKind = Literal["submit", "cancel", "modify"]
+"""What a request does with orders."""
+
+
+@frozen
+class Modification:
+    """What an order shall be: its new price and its new total quantity (filled part included)."""
+
+    order: Order
+    price: Decimal
+    quantity: Decimal
 
 
 class OrderEntry(Protocol):
     """Signs and sends; one for each account. `prepare_*` are synchronous and send nothing.
 
-    They raise ValueError for an order the venue's protocol cannot express.
+    They raise ValueError for an order the venue's protocol cannot express. An external order
+    (`model.ids.is_external`) is named by its current venue order id, which it must have: the venue
+    may not know its client order id.
     """
 
-    def prepare_submit(self, orders: Sequence[Order]) -> Request:
-        """Sign a submission; every order has its price set and rounded."""
+    @property
+    def has_other_way(self) -> bool:
+        """Whether requests also reach the venue while no private connection is up."""
+
+    def resume(self, last_nonce: int) -> None:
+        """*last_nonce* was used before (by the journal): every request gets a higher one.
+
+        Called before the first request; a lower one than is known already changes nothing.
+        ValueError when it is so far ahead of the clock that the venue would refuse all above it.
+        """
+
+    def prepare_submit(
+        self, orders: Sequence[Order], *, protects_position: bool = False
+    ) -> Request:
+        """Sign a submission; every order has its price set and rounded.
+
+        An order with a *parent_id* is an exit of the first one, which then is alone with its exits.
+        *protects_position*: all are reduce-only trigger orders that follow the size of the position
+        and end with it; ValueError for others.
+        """
 
     def prepare_cancel(self, orders: Sequence[Order]) -> Request:
-        """Sign a cancellation of live orders, by client order id."""
+        """Sign a cancellation of live orders: all external, or by client order id.
 
-    def prepare_modify(self, order: Order, price: Decimal, quantity: Decimal) -> Request:
-        """Sign a change of *order* to a new price and total quantity (filled part included)."""
+        ValueError for a mixture: a venue may not take both in one request.
+        """
+
+    def prepare_modify(self, changes: Sequence[Modification]) -> Request:
+        """Sign a change of live orders, each to a new price and total quantity.
+
+        ValueError when nothing of one would be left beyond what is filled. From then on the venue
+        knows an external order by its client order id too.
+        """
+
+    def prepare_schedule_cancel(self, at_ns: int | None) -> Request:
+        """Sign a dead man's switch: at *at_ns* (wall) the venue cancels all orders of the account.
+
+        It replaces the one before; None takes that back. ValueError for a time that is too near.
+        The request is about no order (kind `schedule_cancel`) and has one outcome: `Acknowledged`
+        without an id, or `Refused`. Protective orders are cancelled as well.
+        """
+
+    def prepare_leverage(
+        self, instrument_id: InstrumentId, leverage: int, *, is_cross: bool
+    ) -> Request:
+        """Sign a change of the leverage of positions in an instrument; *is_cross*: shared margin.
+
+        About no order (kind `leverage`), with one outcome as `prepare_schedule_cancel`. ValueError
+        for what is no leverage.
+        """
+
+    def why_not_now(self, kind: RequestKind, count: int = 1) -> str | None:
+        """Why the venue's rate limits leave no room for *count* more orders now; None: they do.
+
+        To be asked before an order is taken on, with what is queued counted in. For a submission
+        it says so while there is still room for modifications and cancels. `send` itself lets
+        cancels wait for room, and says `NotSent` of others.
+        """
 
     async def send(self, request: Request) -> Sequence[Outcome]:
         """Send, and wait for the answer within the venue's time-out: one outcome an order.
 
+        While no private connection is up it goes another way if the venue has one.
         Raises nothing but trio.Cancelled; a cancelled send leaves an ambiguous outcome behind.
         """
 
@@ -159,6 +230,31 @@ class OrderEntry(Protocol):
 
     def resolve(self, reply: Reply) -> None:
         """An answer arrived on the private connection."""
+
+
+@frozen(kw_only=True)
+class Credentials:
+    """Who signs the orders of *account*, as the venue confirms it, in the venue's addresses.
+
+    *signer* None: nobody does. *relation* says what one is to the other; *valid_until_ns* (wall) is
+    the end of the signer's approval, None where the venue tells none.
+    """
+
+    account: str
+    signer: str | None
+    relation: str
+    valid_until_ns: int | None = None
+
+
+@frozen(kw_only=True)
+class ClockSkew:
+    """By how much our wall clock is ahead of the venue's (negative: behind), give or take an error.
+
+    The error is half of the time that the answer took, and what the venue's time is rounded to.
+    """
+
+    ahead_ns: int
+    error_ns: int
 
 
 class VenueAdapter(Protocol):
@@ -177,17 +273,48 @@ class VenueAdapter(Protocol):
         """Order entry for that account; None when it has no credentials."""
 
     @property
+    def budgets(self) -> Mapping[str, Any]:
+        """What is used of the venue's rate limits, for `status`; empty where there are none."""
+
+    @property
     def market_slippage_bps(self) -> int:
         """How far through the book a market order may reach, in 1/100 %."""
 
     async def load_instruments(self) -> Sequence[Instrument]:
         """All instruments of the venue; raises LinkError, LinkRefused or DecodeError."""
 
+    async def check_credentials(self) -> Credentials | None:
+        """Ask the venue whether our key may sign for our account; None without an account.
+
+        CredentialError says what to change; else it raises like `load_instruments`.
+        """
+
+    async def measure_clock(self) -> ClockSkew:
+        """Compare our wall clock with the venue's; raises like `load_instruments`."""
+
+    async def actions_left(self) -> int | None:
+        """How many more actions the venue takes of the account; None where it tells none.
+
+        Raises like `load_instruments`.
+        """
+
     async def load_account(self) -> AccountReport:
         """The account's figures, positions and open orders; raises like `load_instruments`."""
 
-    async def query_order(self, client_order_id: ClientOrderId) -> OrderReport | None:
-        """What the venue knows of one order; None is "not found", which is no evidence."""
+    async def load_fills(self, since_ns: int) -> FillHistory:
+        """The account's fills since *since_ns* (the venue's time, in its resolution).
+
+        Raises like `load_instruments`. Bounded, so that it may not be complete.
+        """
+
+    async def query_order(
+        self, client_order_id: ClientOrderId, venue_order_id: VenueOrderId | None = None
+    ) -> OrderReport | None:
+        """What the venue knows of one order; None is "not found", which is no evidence.
+
+        An external order is asked for by *venue_order_id*, the last one known. Raises like
+        `load_instruments`.
+        """
 
     def session(self, streams: Sequence[str]) -> Session:
         """A session for one connection; ValueError names a stream that does not exist."""

@@ -7,19 +7,36 @@ Never decides what is published: the exchange does.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
+from attrs import astuple
 
+from zq_daemon.venue.exchange.candles import INTERVALS
+from zq_daemon.venue.exchange.depth import rounding
+from zq_daemon.venue.exchange.faults import Faults, Misbehaviour
+from zq_daemon.venue.exchange.listing import is_spot
 from zq_daemon.venue.exchange.messages import Json
 from zq_daemon.venue.exchange.outbox import Outbox
 
-Stream = tuple[str, str]
-"""A channel as subscribed to, and its coin or user (empty for `allMids`)."""
+Stream = tuple[str, ...]
+"""A channel as subscribed to, its coin or user (empty for `allMids`), and options if there are:
+`nSigFigs` and `mantissa` of a book, the interval of candles, the coin of a user's asset data."""
 
 COIN_STREAMS = frozenset({"l2Book", "bbo", "trades", "activeAssetCtx"})
-USER_STREAMS = frozenset({"orderUpdates", "userFills", "userEvents"})
+USER_STREAMS = frozenset(
+    {
+        "orderUpdates",
+        "userFills",
+        "userEvents",
+        "userFundings",
+        "userNonFundingLedgerUpdates",
+        "notification",
+        "webData2",
+        "activeAssetData",
+    }
+)
 MAX_SUBSCRIPTIONS = 1_000
 MAX_USERS = 10
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -49,7 +66,7 @@ class Feeds:
         self._coins = frozenset(coins)
         self._connections: dict[Connection, None] = {}
         self._listeners: dict[Stream, dict[Connection, None]] = {}
-        self.muted = False
+        self.misbehaviour = Misbehaviour(Faults())
 
     def connect(self, outbox_limit: int) -> Connection:
         """A new connection."""
@@ -64,10 +81,10 @@ class Feeds:
             self._unlisten(stream, connection)
         connection.streams.clear()
 
-    def drop_all(self, reason: str) -> None:
-        """Cut all connections off."""
+    def drop_all(self, reason: str, code: int | None = None) -> None:
+        """Cut all connections off; with a *code*, by a close frame."""
         for connection in self._connections:
-            connection.outbox.close(reason)
+            connection.outbox.close(reason, code)
 
     @property
     def connections(self) -> Collection[Connection]:
@@ -77,6 +94,10 @@ class Feeds:
     def has_listeners(self, stream: Stream) -> bool:
         """Whether anybody is subscribed."""
         return stream in self._listeners
+
+    def listened(self, *kinds: str) -> Sequence[Stream]:
+        """The streams of these *kinds* that somebody is subscribed to, oldest first."""
+        return [stream for stream in self._listeners if stream[0] in kinds]
 
     def subscribe(self, connection: Connection, subscription: Any) -> Stream | None:
         """Add a subscription and confirm it; None (and an error message) when it cannot be."""
@@ -114,24 +135,42 @@ class Feeds:
 
     def publish_text(self, stream: Stream, text: str) -> None:
         """Send *text* as it is to all who subscribed to *stream*."""
-        if self.muted:
+        faults = self.misbehaviour.faults
+        if stream not in self._listeners or faults.freeze_data or faults.mute:
             return
-        for connection in self._listeners.get(stream, ()):
+        if stream[0] in USER_STREAMS:
+            self._publish_private(stream, text)
+            return
+        for connection in self._listeners[stream]:
             connection.outbox.put(text)
 
+    def _publish_private(self, stream: Stream, text: str) -> None:
+        delay_s = self.misbehaviour.faults.private_latency_ms / 1000
+        for _ in range(self.misbehaviour.copies(text)):
+            for connection in self._listeners[stream]:
+                connection.outbox.put_late(text, delay_s)
+
     def _stream(self, subscription: Any) -> Stream | None:
-        if not isinstance(subscription, dict):
-            return None
-        kind, coin, user = (subscription.get(key) for key in ("type", "coin", "user"))
-        if not isinstance(kind, str):
-            return None
-        if kind == "allMids":
-            return "allMids", ""
-        if kind in COIN_STREAMS and isinstance(coin, str) and coin in self._coins:
-            return kind, coin
-        if kind in USER_STREAMS and isinstance(user, str) and ADDRESS.fullmatch(user):
-            return kind, user.lower()
-        return None
+        """What *subscription* means; None: nothing, or a coin that is not listed."""
+        match subscription:
+            case {"type": "allMids"}:
+                return "allMids", ""
+            case {"type": "candle", "coin": str(coin), "interval": str(interval)}:
+                known = coin in self._coins and interval in INTERVALS
+                return ("candle", coin, interval) if known else None
+            case {"type": "l2Book", "coin": str(coin)} if coin in self._coins:
+                return _book(coin, subscription)
+            case {"type": "activeAssetData", "user": str(user), "coin": str(coin)}:
+                is_perp = coin in self._coins and not is_spot(coin)
+                known = is_perp and ADDRESS.fullmatch(user) is not None
+                return ("activeAssetData", user.lower(), coin) if known else None
+            case {"type": str(kind), "coin": str(coin)} if kind in COIN_STREAMS:
+                return (kind, coin) if coin in self._coins else None
+            case {"type": str(kind), "user": str(user)} if kind in USER_STREAMS:
+                plain = kind != "activeAssetData" and ADDRESS.fullmatch(user)
+                return (kind, user.lower()) if plain else None
+            case _:
+                return None
 
     def _unlisten(self, stream: Stream, connection: Connection) -> None:
         listeners = self._listeners.get(stream, {})
@@ -166,4 +205,13 @@ def _over_limits(connection: Connection, stream: Stream) -> str | None:
 
 
 def _users(streams: Iterable[Stream]) -> set[str]:
-    return {subject for kind, subject in streams if kind in USER_STREAMS}
+    return {stream[1] for stream in streams if stream[0] in USER_STREAMS}
+
+
+def _book(coin: str, subscription: Json) -> Stream | None:
+    figures, mantissa = (subscription.get(name) for name in ("nSigFigs", "mantissa"))
+    try:
+        how = rounding(figures, mantissa)
+    except ValueError:
+        return None
+    return ("l2Book", coin) if how is None else ("l2Book", coin, *map(str, astuple(how)))

@@ -6,6 +6,7 @@ body: that is the exchange's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import h11
@@ -15,10 +16,14 @@ from attrs import frozen
 
 from zq_daemon.venue.exchange.envelope import Malformed
 from zq_daemon.venue.exchange.exchange import Exchange
+from zq_daemon.venue.exchange.faults import Endpoint, error_text
+from zq_daemon.venue.exchange.limits import TooMany
+from zq_daemon.venue.exchange.messages import Json
 
 _RECEIVE_BYTES = 65_536
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
+_ENDPOINTS: Mapping[bytes, Endpoint] = {b"/info": "info", b"/exchange": "exchange"}
 
 
 @frozen
@@ -40,13 +45,20 @@ class _TooLarge(Exception):
 
 
 class HttpConnection:
-    """One client's HTTP connection over any byte stream."""
+    """One client's HTTP connection over any byte stream; *place* is where it comes from."""
 
     def __init__(
-        self, stream: trio.abc.Stream, exchange: Exchange, *, max_body: int, idle_s: float
+        self,
+        stream: trio.abc.Stream,
+        exchange: Exchange,
+        *,
+        place: str,
+        max_body: int,
+        idle_s: float,
     ) -> None:
         self._stream = stream
         self._exchange = exchange
+        self._place = place
         self._max_body = max_body
         self._idle_s = idle_s
         self._h11 = h11.Connection(h11.SERVER)
@@ -66,7 +78,10 @@ class HttpConnection:
             if self._is_first and _wants_websocket(request):
                 return Upgrade(bytes(self._raw))
             self._is_first = False
-            await self._send(self._answer(request, body))
+            answer = await self._misbehave(request, body)
+            if answer is None:
+                return None
+            await self._send(answer)
             if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
                 return None
             self._h11.start_next_cycle()
@@ -105,24 +120,65 @@ class HttpConnection:
             self._h11.receive_data(bytes(data))
         return event
 
-    def _answer(self, request: h11.Request, body: bytes) -> _Answer:
-        path = request.target.partition(b"?")[0]
+    async def _misbehave(self, request: h11.Request, body: bytes) -> _Answer | None:
+        """The answer as the faults in force have it; None: none, and the connection is lost."""
+        misbehaviour = self._exchange.misbehaviour
+        path = _path(request)
+        if path not in _ENDPOINTS:
+            return await self._answer(request, body)
+        kind = _action_type(body) if path == b"/exchange" else ""
+        if misbehaviour.cuts_before(kind):
+            return None
+        status = misbehaviour.http_error(_ENDPOINTS[path])
+        if status is not None and not misbehaviour.faults.http_error_executes:
+            return _Answer(status, error_text(status).encode())
+        answer = await self._answer(request, body)
+        if misbehaviour.cuts_after(kind):
+            return None
+        if kind and misbehaviour.drops_reply():
+            with trio.move_on_after(self._idle_s):
+                await self._stream.receive_some(_RECEIVE_BYTES)
+            return None
+        if kind:
+            await trio.sleep(misbehaviour.faults.reply_latency_ms / 1000)
+        return answer if status is None else _Answer(status, error_text(status).encode())
+
+    async def _answer(self, request: h11.Request, body: bytes) -> _Answer:
+        path = _path(request)
         if path == b"/ws":
             return _Answer(426, b"this is a WebSocket: an upgrade is required")
-        if path not in (b"/info", b"/exchange"):
+        if path not in _ENDPOINTS:
             return _Answer(404, b"not found")
         if request.method != b"POST":
             return _Answer(405, b"only POST is allowed")
         try:
-            return self._call(path, msgspec.json.decode(body))
+            return await self._call(path, msgspec.json.decode(body))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _Answer(422, b"Failed to parse the request body as JSON")
         except Malformed as error:
             return _Answer(422, f"{error}".encode())
+        except TooMany:
+            # The venue's body is JSON without a message; its SDK looks for exactly that.
+            return _Answer(429, b"null", _JSON)
 
-    def _call(self, path: bytes, request: Any) -> _Answer:
-        handle = self._exchange.info if path == b"/info" else self._exchange.action
-        return _Answer(200, msgspec.json.encode(handle(request)), _JSON)
+    async def _call(self, path: bytes, request: Any) -> _Answer:
+        if path == b"/info":
+            response = self._exchange.info(request, self._place)
+        else:
+            response = await self._act(request)
+        return _Answer(200, msgspec.json.encode(response), _JSON)
+
+    async def _act(self, request: Any) -> Json:
+        """The response to an action, which may take its time."""
+        answers, answered = list[Json](), trio.Event()
+
+        def answer(response: Json) -> None:
+            answers.append(response)
+            answered.set()
+
+        self._exchange.post_action(request, answer, self._place)
+        await answered.wait()
+        return answers[0]
 
     async def _send(self, answer: _Answer, *, close: bool = False) -> None:
         if self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -144,4 +200,24 @@ def _wants_websocket(request: h11.Request) -> bool:
     upgrade = any(
         name == b"upgrade" and value.lower() == b"websocket" for name, value in request.headers
     )
-    return upgrade and request.target.partition(b"?")[0] == b"/ws"
+    return upgrade and _path(request) == b"/ws"
+
+
+def _path(request: h11.Request) -> bytes:
+    return request.target.partition(b"?")[0]
+
+
+def _action_type(body: bytes) -> str:
+    """The type of the action in a request's body; empty when there is none."""
+    try:
+        return msgspec.json.decode(body, type=_Sent).action.type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+class _SentAction(msgspec.Struct):
+    type: str
+
+
+class _Sent(msgspec.Struct):
+    action: _SentAction

@@ -1,6 +1,6 @@
 """A market out of nothing: seeded makers and takers around a random-walk fair value.
 
-Owns the background orders of each listed perpetual. Everything goes through `core.matching`, so
+Owns the background orders of each listed asset. Everything goes through `core.matching`, so
 users' orders meet the flow by price-time priority, and the same seed on the same clock makes the
 same market. Prices are integers of ticks inside.
 """
@@ -16,7 +16,7 @@ from zq_daemon.core.matching import Execution, Incoming, MatchingBook
 from zq_daemon.model.market import Side
 from zq_daemon.ports.clock import NS_PER_MS
 from zq_daemon.ports.rng import seeded_rng
-from zq_daemon.venue.exchange.perp import LISTED, Perp
+from zq_daemon.venue.exchange.listing import LISTED, PAIRS, TRADED, Asset, Perp, SpotPair
 from zq_daemon.venue.exchange.source import Desk
 
 STEP_NS = 100 * NS_PER_MS
@@ -30,23 +30,27 @@ _FIRST_ID = 1 << 48
 
 @frozen(kw_only=True)
 class Listing:
-    """How one perpetual starts: its price, the tick it keeps, taker orders per thousand steps."""
+    """How one asset starts: its price, the tick it keeps, taker orders per thousand steps."""
 
-    perp: Perp
+    asset: Asset
     price: Decimal
     tick: Decimal
     takers: int
 
 
+_ASSETS: tuple[Asset, ...] = (*TRADED, *PAIRS)
+
 LISTINGS = tuple(
-    Listing(perp=perp, price=Decimal(price), tick=Decimal(tick), takers=takers)
-    for perp, (price, tick, takers) in zip(
-        LISTED,
+    Listing(asset=asset, price=Decimal(price), tick=Decimal(tick), takers=takers)
+    for asset, (price, tick, takers) in zip(
+        _ASSETS,
         (
             ("64000", "1", 200),
             ("3200", "0.1", 150),
             ("150", "0.01", 100),
             ("0.012", "0.000001", 50),
+            ("0.2", "0.00001", 50),
+            ("25", "0.001", 80),
         ),
         strict=True,
     )
@@ -54,20 +58,26 @@ LISTINGS = tuple(
 
 
 class SyntheticMarket:
-    """Four perpetuals whose prices wander within a quarter of where they started."""
+    """Assets whose prices wander within a quarter of where they started; a delisted one is idle."""
 
     def __init__(self, seed: int) -> None:
         self._rng = seeded_rng(seed)
         self._makers = [f"0x{self._rng.randbytes(20).hex()}" for _ in range(8)]
         self._takers = [f"0x{self._rng.randbytes(20).hex()}" for _ in range(16)]
-        self._flows = {each.perp.name: _Flow(each) for each in LISTINGS}
+        self._flows = {each.asset.name: _Flow(each) for each in LISTINGS}
+        self._idle = {perp.name: MatchingBook() for perp in LISTED if perp.delisted}
         self._next_id = _FIRST_ID
         self._due_ns: int | None = 0
 
     @property
     def universe(self) -> Sequence[Perp]:
-        """What is listed."""
+        """The perpetuals."""
         return LISTED
+
+    @property
+    def pairs(self) -> Sequence[SpotPair]:
+        """The spot pairs."""
+        return PAIRS
 
     @property
     def recorded(self) -> Collection[tuple[str, str]]:
@@ -81,15 +91,22 @@ class SyntheticMarket:
 
     def matcher(self, coin: str) -> MatchingBook:
         """The book of *coin*."""
-        return self._flows[coin].book
+        return self._idle[coin] if coin in self._idle else self._flows[coin].book
 
     def oracle(self, coin: str) -> Decimal | None:
-        """The fair value, in ticks."""
-        flow = self._flows[coin]
+        """The fair value, in whole ticks; None of what is delisted."""
+        flow = self._flows.get(coin)
+        if flow is None:
+            return None
         return flow.fair // _FINE * flow.listing.tick
 
-    def listened(self, now_ns: int) -> None:
+    def listened(self, channel: str, coin: str, now_ns: int) -> Sequence[str]:
         """The market does not wait for listeners."""
+        return ()
+
+    def delay_ns(self, coins: Collection[str]) -> int:
+        """Orders are here at once."""
+        return 0
 
     def next_due_ns(self) -> int | None:
         """The next step of the flow."""
@@ -179,7 +196,7 @@ class SyntheticMarket:
 
 @define(init=False)
 class _Flow:
-    """One perpetual's book, fair value and background orders (id to side and ticks)."""
+    """One asset's book, fair value and background orders (id to side and ticks)."""
 
     listing: Listing
     coin: str
@@ -193,9 +210,9 @@ class _Flow:
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
-        self.coin = listing.perp.name
+        self.coin = listing.asset.name
         self.book = MatchingBook()
-        self.lot = Decimal(1).scaleb(-listing.perp.size_decimals)
+        self.lot = Decimal(1).scaleb(-listing.asset.size_decimals)
         # A unit of size is about 500 dollars.
         self.unit = max(int(500 / listing.price / self.lot), 1)
         self.start = self.fair = int(listing.price / listing.tick) * _FINE

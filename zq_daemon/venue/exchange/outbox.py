@@ -5,6 +5,7 @@ Owns the queue only. The exchange puts into it synchronously; the connection's w
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import trio
@@ -16,26 +17,37 @@ class Outbox:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queue: deque[str] = deque()
+        self._late: deque[tuple[float, str]] = deque()
         self._filled = trio.Event()
         self._drained = trio.Event()
         self._closed = trio.Event()
         self.closed_because: str | None = None
+        self.close_code: int | None = None
 
     def put(self, message: str) -> None:
         """Queue a message; a client that lets the queue fill up is cut off instead."""
-        if self.closed_because is not None:
-            return
-        if len(self._queue) >= self._limit:
-            self.close("too slow: its messages were not taken")
-            return
-        self._queue.append(message)
-        self._filled.set()
+        if self._has_place():
+            self._queue.append(message)
+            self._filled.set()
 
-    def close(self, reason: str) -> None:
-        """Take nothing more; the writer sees it at once and what is queued is lost."""
+    def put_late(self, message: str, delay_s: float) -> None:
+        """`put` after *delay_s*, and never before what was put late earlier."""
+        if not (delay_s or self._late):
+            self.put(message)
+        elif self._has_place():
+            due = trio.current_time() + delay_s
+            self._late.append((max(due, self._late[-1][0]) if self._late else due, message))
+            self._filled.set()
+
+    def close(self, reason: str, code: int | None = None) -> None:
+        """Take nothing more; the writer sees it at once and what is queued is lost.
+
+        With a *code* the client is told so by a close frame, else it is just cut off.
+        """
         if self.closed_because is None:
-            self.closed_because = reason
+            self.closed_because, self.close_code = reason, code
             self._queue.clear()
+            self._late.clear()
             self._filled.set()
             self._drained.set()
             self._closed.set()
@@ -56,9 +68,13 @@ class Outbox:
 
     async def take(self) -> list[str]:
         """Everything queued, at least one message; empty once closed."""
-        while not self._queue and self.closed_because is None:
+        while self.closed_because is None:
+            self._release()
+            if self._queue:
+                break
             self._filled = trio.Event()
-            await self._filled.wait()
+            with trio.move_on_at(self._late[0][0] if self._late else math.inf):
+                await self._filled.wait()
         return self.drain()
 
     def drain(self) -> list[str]:
@@ -67,3 +83,12 @@ class Outbox:
         self._queue.clear()
         self._drained.set()
         return taken
+
+    def _has_place(self) -> bool:
+        if self.closed_because is None and len(self._queue) + len(self._late) >= self._limit:
+            self.close("too slow: its messages were not taken")
+        return self.closed_because is None
+
+    def _release(self) -> None:
+        while self._late and self._late[0][0] <= trio.current_time():
+            self._queue.append(self._late.popleft()[1])

@@ -17,17 +17,28 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from attrs import frozen
 
-from zq_daemon.core.replay_matching import ReplayBook
+from zq_daemon.core.replay_matching import QueuePosition, ReplayBook
 from zq_daemon.errors import ConfigError
-from zq_daemon.model.market import BookLevel, Side
 from zq_daemon.ports.clock import NS_PER_MS
 from zq_daemon.venue.exchange.feeds import COIN_STREAMS
-from zq_daemon.venue.exchange.perp import Perp, parse_number, universe_with
+from zq_daemon.venue.exchange.listing import (
+    Listing,
+    Perp,
+    SpotPair,
+    pairs_with,
+    universe_with,
+)
+from zq_daemon.venue.exchange.messages import PublicTrade
+from zq_daemon.venue.exchange.public_messages import (
+    PublicMessage,
+    Unreadable,
+    book_levels,
+    parse_message,
+    printed_trade,
+)
 from zq_daemon.venue.exchange.source import Desk, Message
 
 BATCH = 64
@@ -37,15 +48,12 @@ _KNOWN_TRADES = 1_000
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-@frozen(kw_only=True)
+@frozen
 class _Line:
-    """One readable line: its receive time, its text, and what is in it."""
+    """One readable line: its receive time, and the message."""
 
     ts_ns: int
-    text: str
-    channel: str
-    coin: str
-    data: Any
+    message: PublicMessage
 
 
 class ReplayMarket:
@@ -56,7 +64,12 @@ class ReplayMarket:
     """
 
     def __init__(
-        self, path: str | Path, *, speed: Decimal = Decimal(1), start_delay_ms: int = 1_000
+        self,
+        path: str | Path,
+        *,
+        speed: Decimal = Decimal(1),
+        start_delay_ms: int = 1_000,
+        queue: QueuePosition = QueuePosition.BACK,
     ) -> None:
         self._path = Path(path)
         self._speed = speed
@@ -72,9 +85,12 @@ class ReplayMarket:
             raise ConfigError(f"the capture {self._path} holds no market data")
         self._first_ns = survey.first_ns
         self._recorded = frozenset(survey.streams)
-        self._universe = universe_with(list(survey.decimals.items()))
-        self._books = {perp.name: ReplayBook() for perp in self._universe}
-        self._known_trades: deque[tuple[str, Any]] = deque(maxlen=_KNOWN_TRADES)
+        held = list(survey.decimals.items())
+        self._universe, self._pairs = universe_with(held), pairs_with(held)
+        self._books = {
+            coin: ReplayBook(queue) for coin in Listing(self._universe, self._pairs).coins
+        }
+        self._known_trades: deque[tuple[str, int]] = deque(maxlen=_KNOWN_TRADES)
         self.bad_lines = 0
         self._lines = self._read()
         self._next: _Line | None = next(self._lines, None)
@@ -82,8 +98,13 @@ class ReplayMarket:
 
     @property
     def universe(self) -> Sequence[Perp]:
-        """The usual listing, and whatever else the capture holds."""
+        """The usual perpetuals, and whatever else the capture holds."""
         return self._universe
+
+    @property
+    def pairs(self) -> Sequence[SpotPair]:
+        """The usual spot pairs, and whatever else the capture holds."""
+        return self._pairs
 
     @property
     def recorded(self) -> Collection[tuple[str, str]]:
@@ -108,10 +129,15 @@ class ReplayMarket:
         """A capture has no other price than its book."""
         return None
 
-    def listened(self, now_ns: int) -> None:
+    def listened(self, channel: str, coin: str, now_ns: int) -> Sequence[str]:
         """The first listener starts the replay."""
         if self._start_ns is None:
             self._start_ns = now_ns + self._delay_ns
+        return ()
+
+    def delay_ns(self, coins: Collection[str]) -> int:
+        """Orders are here at once."""
+        return 0
 
     def next_due_ns(self) -> int | None:
         """When the next message is due; None before the start and after the end."""
@@ -128,34 +154,34 @@ class ReplayMarket:
             if self._next is None or due_ns is None or due_ns > now_ns:
                 return
             line, self._next = self._next, next(self._lines, None)
-            desk.broadcast(Message(line.channel, line.coin, line.text))
+            told = line.message
+            desk.broadcast(Message(told.channel, told.coin, told.text))
             try:
-                self._match(line, desk)
-            except _Unreadable:
+                self._match(told, desk)
+            except Unreadable:
                 self.bad_lines += 1
 
-    def _match(self, line: _Line, desk: Desk) -> None:
+    def _match(self, told: PublicMessage, desk: Desk) -> None:
         """Let users' orders meet what the message shows."""
-        book = self._books[line.coin] if line.coin else None
+        book = self._books[told.coin] if told.coin else None
         if book is None:
             return
-        if line.channel == "l2Book":
-            bids, asks = _levels(line.data)
-            for event in book.apply_snapshot(bids, asks):
-                desk.settle(line.coin, event)
-        elif line.channel == "trades":
-            for trade in line.data:
-                self._match_trade(line, book, trade, desk)
+        if told.channel == "l2Book":
+            for event in book.apply_snapshot(*book_levels(told.data)):
+                desk.settle(told.coin, event)
+        elif told.channel == "trades":
+            for raw in told.data:
+                self._match_trade(book, printed_trade(told.coin, raw), desk)
 
-    def _match_trade(self, line: _Line, book: ReplayBook, trade: Any, desk: Desk) -> None:
-        side, price, size, time_ms, tid = _trade(trade)
-        known = (line.coin, tid)
+    def _match_trade(self, book: ReplayBook, trade: PublicTrade, desk: Desk) -> None:
+        known = (trade.coin, trade.tid)
         # The first batch of a subscription tells of the past, and a reconnect repeats it.
-        if known in self._known_trades or time_ms * NS_PER_MS < self._first_ns:
+        if known in self._known_trades or trade.time_ms * NS_PER_MS < self._first_ns:
             return
         self._known_trades.append(known)
-        for event in book.apply_trade(side, price, size):
-            desk.settle(line.coin, event)
+        desk.traded(trade)
+        for event in book.apply_trade(trade.aggressor, trade.price, trade.size):
+            desk.settle(trade.coin, event)
 
     def _read(self) -> Iterator[_Line]:
         with self._path.open("rb") as raw:
@@ -166,7 +192,7 @@ class ReplayMarket:
                 line = _parse(text)
                 if line is None:
                     self.bad_lines += 1
-                elif line.channel:
+                elif line.message.channel:
                     yield line
 
 
@@ -179,77 +205,24 @@ class _Survey:
         self.first_ns: int | None = None
 
     def add(self, line: _Line) -> None:
-        self.streams.add((line.channel, line.coin))
+        told = line.message
+        self.streams.add((told.channel, told.coin))
         if self.first_ns is None:
             self.first_ns = line.ts_ns
-        if not line.coin:
+        if not told.coin:
             return
-        seen = self.decimals.setdefault(line.coin, 0)
-        if line.channel == "trades":
-            sizes = [str(trade.get("sz", "")) for trade in line.data if isinstance(trade, dict)]
+        seen = self.decimals.setdefault(told.coin, 0)
+        if told.channel == "trades":
+            sizes = [str(trade.get("sz", "")) for trade in told.data if isinstance(trade, dict)]
             found = max((len(size.partition(".")[2].rstrip("0")) for size in sizes), default=0)
-            self.decimals[line.coin] = max(seen, found)
-
-
-class _Unreadable(Exception):
-    """A market data message without the documented shape."""
+            self.decimals[told.coin] = max(seen, found)
 
 
 def _parse(line: bytes) -> _Line | None:
-    """A line's content; an empty channel for what is no market data, None for what is broken."""
+    """A line's content; None for what is broken."""
     stamp, _, raw = line.strip().partition(b" ")
+    message = parse_message(raw, COIN_STREAMS)
     try:
-        ts_ns, text = int(stamp), raw.decode()
-        message = msgspec.json.decode(raw)
-    except (ValueError, RecursionError):
+        return None if message is None else _Line(int(stamp), message)
+    except ValueError:
         return None
-    match message:
-        case {"channel": "allMids", "data": dict() as data}:
-            return _Line(ts_ns=ts_ns, text=text, channel="allMids", coin="", data=data)
-        case {"channel": "trades", "data": [{"coin": str(coin)}, *_] as data}:
-            return _Line(ts_ns=ts_ns, text=text, channel="trades", coin=coin, data=data)
-        case {"channel": str(channel), "data": {"coin": str(coin)} as data}:
-            known = channel if channel in COIN_STREAMS else ""
-            return _Line(ts_ns=ts_ns, text=text, channel=known, coin=coin, data=data)
-        case {"channel": str()}:
-            return _Line(ts_ns=ts_ns, text=text, channel="", coin="", data=None)
-        case _:
-            return None
-
-
-def _levels(data: Any) -> tuple[list[BookLevel], list[BookLevel]]:
-    match data:
-        case {"levels": [list() as bids, list() as asks]}:
-            return [_level(each) for each in bids], [_level(each) for each in asks]
-        case _:
-            raise _Unreadable
-
-
-def _level(raw: Any) -> BookLevel:
-    match raw:
-        case {"px": str(price), "sz": str(size), "n": int(orders)}:
-            return BookLevel(_number(price), _number(size), orders)
-        case _:
-            raise _Unreadable
-
-
-def _trade(raw: Any) -> tuple[Side, Decimal, Decimal, int, int]:
-    match raw:
-        case {
-            "side": "A" | "B" as side,
-            "px": str(price),
-            "sz": str(size),
-            "time": int(time_ms),
-            "tid": int(tid),
-        }:
-            aggressor = Side.BUY if side == "B" else Side.SELL
-            return aggressor, _number(price), _number(size), time_ms, tid
-        case _:
-            raise _Unreadable
-
-
-def _number(text: str) -> Decimal:
-    number = parse_number(text)
-    if number is None:
-        raise _Unreadable
-    return number

@@ -17,6 +17,7 @@ from attrs import frozen
 from wsproto.utilities import ProtocolError
 
 from zq_daemon.ports.clock import NS_PER_S, Clock
+from zq_daemon.ports.link import ShieldedReader
 from zq_daemon.runtime.containment import contained
 from zq_daemon.venue.exchange.exchange import Exchange
 from zq_daemon.venue.exchange.http import HttpConnection
@@ -24,6 +25,7 @@ from zq_daemon.venue.exchange.websocket import WebSocketClient
 
 _log = structlog.get_logger("zq.exchange")
 _HANDSHAKE_S = 10.0
+_HALF_OPEN_S = 3_600.0
 _RECEIVE_BYTES = 65_536
 _QUEUED_MESSAGES = 64
 _GONE = (
@@ -66,6 +68,9 @@ async def serve_exchange(
             return
         served += 1
         try:
+            if exchange.misbehaviour.is_half_open():
+                await trio.sleep(_HALF_OPEN_S)
+                return
             await contained(
                 "exchange connection", partial(serve_stream, stream, exchange, limits=bounds)
             )
@@ -84,12 +89,16 @@ async def serve_stream(
     bounds = limits or ServerLimits()
     try:
         http = HttpConnection(
-            stream, exchange, max_body=bounds.max_message_bytes, idle_s=bounds.http_idle_s
+            stream,
+            exchange,
+            place=_place(stream),
+            max_body=bounds.max_message_bytes,
+            idle_s=bounds.http_idle_s,
         )
         upgrade = await http.serve()
         if upgrade is not None:
             replayed = _Replayed(stream, upgrade.consumed)
-            await _serve_websocket(replayed, exchange, bounds)
+            await _serve_websocket(replayed, exchange, bounds, _place(stream))
     except* _GONE:
         pass
     finally:
@@ -114,34 +123,64 @@ async def run_market(
             for connection in list(exchange.connections):
                 await connection.outbox.wait_room()
         wait_ns = exchange.next_due_ns() - clock.now_ns()
-        await trio.sleep(max(wait_ns, 0) / NS_PER_S)
+        with trio.move_on_after(max(wait_ns, 0) / NS_PER_S):
+            await exchange.wait_sooner()
         exchange.step(clock.now_ns())
 
 
 async def _serve_websocket(
-    stream: trio.abc.Stream, exchange: Exchange, limits: ServerLimits
+    stream: trio.abc.Stream, exchange: Exchange, limits: ServerLimits, place: str
 ) -> None:
     async with trio.open_nursery() as nursery:
-        with trio.move_on_after(_HANDSHAKE_S) as patience:
-            request = await trio_websocket.wrap_server_stream(
-                nursery,
-                # Any trio.abc.Stream works; the annotation there is narrower than the code.
-                cast(trio.SocketStream, stream),
-                message_queue_size=_QUEUED_MESSAGES,
-                max_message_size=limits.max_message_bytes,
-                receive_buffer_size=_RECEIVE_BYTES,
-            )
-            websocket = await request.accept()
-        if patience.cancelled_caught:
-            nursery.cancel_scope.cancel()
-            return
-        connection = exchange.connect()
+        reader = ShieldedReader(nursery)
         try:
-            await WebSocketClient(websocket, exchange, connection, nursery).serve()
+            websocket = await _accept(reader, stream, limits)
+            if websocket is not None:
+                await _converse(websocket, exchange, nursery, place)
         finally:
-            exchange.disconnect(connection)
-            connection.outbox.close("gone")
             nursery.cancel_scope.cancel()
+            reader.scope.cancel()
+
+
+async def _accept(
+    reader: ShieldedReader, stream: trio.abc.Stream, limits: ServerLimits
+) -> trio_websocket.WebSocketConnection | None:
+    """The connection after its handshake; None when that takes too long."""
+    with trio.move_on_after(_HANDSHAKE_S):
+        request = await trio_websocket.wrap_server_stream(
+            cast(trio.Nursery, reader),
+            # Any trio.abc.Stream works; the annotation there is narrower than the code.
+            cast(trio.SocketStream, stream),
+            message_queue_size=_QUEUED_MESSAGES,
+            max_message_size=limits.max_message_bytes,
+            receive_buffer_size=_RECEIVE_BYTES,
+        )
+        return await request.accept()
+    return None
+
+
+def _place(stream: trio.abc.Stream) -> str:
+    """Where a client comes from, for the limits of one place: its IP address; empty in memory."""
+    if not isinstance(stream, trio.SocketStream):
+        return ""
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:  # it is gone already
+        return ""
+
+
+async def _converse(
+    websocket: trio_websocket.WebSocketConnection,
+    exchange: Exchange,
+    nursery: trio.Nursery,
+    place: str,
+) -> None:
+    connection = exchange.connect()
+    try:
+        await WebSocketClient(websocket, exchange, connection, nursery, place).serve()
+    finally:
+        exchange.disconnect(connection)
+        connection.outbox.close("gone")
 
 
 class _Replayed(trio.abc.Stream):

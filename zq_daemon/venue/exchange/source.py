@@ -1,6 +1,6 @@
-"""What makes the market of an embedded exchange: the interface its two kinds share.
+"""What makes the market of an embedded exchange: the interface that all kinds of it share.
 
-A market owns one matcher for each listed perpetual and moves them when time passes. It never sees
+A market owns one matcher for each listed asset and moves them when time passes. It never sees
 accounts: what its movement did to users' orders is in the matching events it returns.
 """
 
@@ -14,7 +14,8 @@ from attrs import frozen
 
 from zq_daemon.core.matching import Matcher, MatchEvent
 from zq_daemon.model.market import Side
-from zq_daemon.venue.exchange.perp import Perp
+from zq_daemon.venue.exchange.listing import Listing, Perp, SpotPair
+from zq_daemon.venue.exchange.messages import PublicTrade
 
 
 @frozen
@@ -35,13 +36,20 @@ class Desk(Protocol):
     def broadcast(self, message: Message) -> None:
         """A recorded message."""
 
+    def traded(self, trade: PublicTrade) -> None:
+        """A trade of others, which a recorded message tells: candles are made of it."""
+
 
 class MarketSource(Protocol):
-    """Synthetic or replayed market."""
+    """A synthetic, replayed or followed market."""
 
     @property
     def universe(self) -> Sequence[Perp]:
-        """What is listed; an asset id is a place in it."""
+        """The perpetuals that are listed; an asset id is a place in it."""
+
+    @property
+    def pairs(self) -> Sequence[SpotPair]:
+        """The spot pairs that are listed."""
 
     @property
     def recorded(self) -> Collection[tuple[str, str]]:
@@ -57,14 +65,22 @@ class MarketSource(Protocol):
     def oracle(self, coin: str) -> Decimal | None:
         """The outside price of *coin*; None while unknown."""
 
-    def listened(self, now_ns: int) -> None:
-        """Somebody has subscribed to market data: a replay may start."""
+    def listened(self, channel: str, coin: str, now_ns: int) -> Sequence[str]:
+        """Somebody has subscribed to *channel* of *coin*; the messages that open a recorded one."""
+
+    def delay_ns(self, coins: Collection[str]) -> int:
+        """How long an action about orders in *coins* takes to get to the market."""
 
     def next_due_ns(self) -> int | None:
         """When to call `advance` next; None: not before something else happens, or never."""
 
     def advance(self, now_ns: int, desk: Desk) -> None:
         """Do what is due."""
+
+
+def listing_of(market: MarketSource) -> Listing:
+    """All that *market* lists."""
+    return Listing(market.universe, market.pairs)
 
 
 def mark_price(market: MarketSource, coin: str) -> Decimal:

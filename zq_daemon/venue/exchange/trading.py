@@ -1,20 +1,20 @@
-"""Orders and accounts of the embedded exchange: checks, placing, cancelling, settling.
+"""Orders of the embedded exchange: placing, cancelling, settling what matching says.
 
-Owns accounts, users' orders and the statuses they get. Never does I/O; what users and the public
-must hear goes to the `Tape` it is given. Called by `exchange.Exchange` for actions and, as the
-market's desk, for what the market did to resting orders.
+Owns users' orders and the statuses they get. Never does I/O and never books money itself, which
+the clearinghouse does; what users and the public must hear goes to the `Tape`. Called by
+`exchange.Exchange` for actions and time and, as the market's desk, for what the market did to
+resting orders. Triggers, liquidations and funding are looked after by their own modules.
 
-Not modelled: liquidation, funding payments, borrowing. Margin is cross: the initial margin of all
-positions and of the resting orders that could enlarge them must fit into the account's value.
+Not modelled: borrowing, margin tiers, open interest caps, partial liquidation of large positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from zq_daemon.core.matching import (
     Dropped,
@@ -26,52 +26,37 @@ from zq_daemon.core.matching import (
     Rested,
 )
 from zq_daemon.model.market import Side
-from zq_daemon.venue.exchange.account import Account, UserFill, UserOrder
+from zq_daemon.ports.clock import NS_PER_MS
+from zq_daemon.venue.exchange.account import Account, LiquidationMark, UserOrder
 from zq_daemon.venue.exchange.actions import WireOrder
+from zq_daemon.venue.exchange.checks import Checks, OrderRefused, Terms
+from zq_daemon.venue.exchange.clearinghouse import Clearinghouse, Tape
+from zq_daemon.venue.exchange.envelope import ActionError
+from zq_daemon.venue.exchange.fees import DOCUMENTED, FeeRates
+from zq_daemon.venue.exchange.funding import HOUR_MS, Funding
+from zq_daemon.venue.exchange.liquidation import Liquidator
+from zq_daemon.venue.exchange.listing import Listing, Perp, wire
+from zq_daemon.venue.exchange.margin import AccountSummary, account_summary, withdrawable
 from zq_daemon.venue.exchange.messages import PublicTrade
 from zq_daemon.venue.exchange.orders import OrderStore
-from zq_daemon.venue.exchange.perp import MIN_NOTIONAL, Perp, parse_number, wire
-from zq_daemon.venue.exchange.source import MarketSource, mark_price
+from zq_daemon.venue.exchange.source import MarketSource
+from zq_daemon.venue.exchange.transfers import Transfers
+from zq_daemon.venue.exchange.triggers import Triggers
 
-MAX_OPEN_ORDERS = 1_000
-NOBODY = "0x0000000000000000000000000000000000000000"
 GONE = "Order was never placed, already canceled, or filled."
-_FAR = Decimal("0.8")
 _ZERO = Decimal(0)
-_EXECUTION = {"Gtc": Execution.REST, "Ioc": Execution.IMMEDIATE, "Alo": Execution.POST_ONLY}
+_EXECUTION = {
+    "Gtc": Execution.REST,
+    "Ioc": Execution.IMMEDIATE,
+    "Alo": Execution.POST_ONLY,
+    "FrontendMarket": Execution.IMMEDIATE,
+    "LiquidationMarket": Execution.IMMEDIATE,
+}
 _NO_MATCH = "Order could not immediately match against any resting orders."
+_NO_LIQUIDITY = "No liquidity available for market order."
 _DROP_STATUS = {DropReason.SELF_TRADE: "selfTradeCanceled", DropReason.CANCELED: "canceled"}
-
-
-class Tape(Protocol):
-    """Where it is told what happened."""
-
-    def order_changed(self, order: UserOrder) -> None:
-        """An account's order has a new status or less left."""
-
-    def filled(self, account: Account, fill: UserFill) -> None:
-        """An account's order traded."""
-
-    def traded(self, trade: PublicTrade) -> None:
-        """A trade for everybody."""
-
-
-class OrderRefused(Exception):
-    """One order is refused, with the venue's error text."""
-
-
-@frozen(kw_only=True)
-class _Checked:
-    """An order that satisfies the listing's rules."""
-
-    coin: str
-    perp: Perp
-    side: Side
-    price: Decimal
-    size: Decimal
-    tif: str
-    reduce_only: bool
-    cloid: str | None
+_ROUNDS = 16
+"""One reaction sets off the next at most so often before others get their turn."""
 
 
 class Trading:
@@ -80,71 +65,168 @@ class Trading:
     Order and trade ids begin behind *last_id*: clients remember those of an exchange before this.
     """
 
-    def __init__(self, market: MarketSource, tape: Tape, *, last_id: int) -> None:
+    def __init__(
+        self,
+        market: MarketSource,
+        tape: Tape,
+        *,
+        last_id: int,
+        rates: FeeRates = DOCUMENTED,
+        funding_interval_ms: int = HOUR_MS,
+    ) -> None:
+        self.clearing = Clearinghouse(market, tape, last_id=last_id, rates=rates)
+        self.orders = OrderStore()
+        self.transfers = Transfers(self.clearing)
+        self.funding = Funding(self.clearing, interval_ms=funding_interval_ms)
         self._market = market
         self._tape = tape
-        self._perps: Sequence[Perp] = tuple(market.universe)
-        self._by_name: Mapping[str, Perp] = {perp.name: perp for perp in self._perps}
-        self.accounts: dict[str, Account] = {}
-        self.orders = OrderStore()
-        self._last_id = last_id
-        self.now_ms = 0
+        self._checks = Checks(self.clearing)
+        self._triggers = Triggers(self.clearing, self._checks, self)
+        self._liquidator = Liquidator(self.clearing, self)
 
-    def new_id(self) -> int:
-        """An id unused so far, for an order or a trade."""
-        self._last_id += 1
-        return self._last_id
+    @property
+    def accounts(self) -> dict[str, Account]:
+        """All accounts by address."""
+        return self.clearing.accounts
+
+    @property
+    def listing(self) -> Listing:
+        """All that is listed."""
+        return self.clearing.listing
+
+    @property
+    def now_ms(self) -> int:
+        """Wall time, as last set."""
+        return self.clearing.now_ms
+
+    @now_ms.setter
+    def now_ms(self, now_ms: int) -> None:
+        self.clearing.now_ms = now_ms
+
+    def open_account(self, address: str, balance: Decimal) -> Account:
+        """A new account with *balance* USDC in the perpetuals' wallet, and as much in spot."""
+        return self.clearing.open_account(address, balance)
 
     def mark(self, coin: str) -> Decimal:
         """Mark price: middle of the book, else the oracle, else 0."""
-        return mark_price(self._market, coin)
+        return self.clearing.mark(coin)
 
-    def max_leverage(self, coin: str) -> int:
-        """The highest leverage of *coin*."""
-        return self._by_name[coin].max_leverage
+    def summary(self, account: Account) -> AccountSummary:
+        """The account's worth, margin and positions now."""
+        return account_summary(account, self.clearing)
 
-    def place(self, account: Account, wanted: WireOrder) -> dict[str, Any] | str:
-        """Check and match one order; its status as the wire has it."""
+    def withdrawable(self, account: Account) -> Decimal:
+        """What may leave the perpetuals' wallet."""
+        return withdrawable(account, self.clearing)
+
+    def spot_holds(self, account: Account) -> dict[str, Decimal]:
+        """What spot orders hold, by token."""
+        return self.clearing.spot_holds(account)
+
+    def advance(self, now_ns: int) -> None:
+        """Pay funding when it is due, and react to where the market has moved."""
+        self.funding.advance(now_ns // NS_PER_MS)
+        self.react()
+
+    def next_due_ns(self) -> int:
+        """When `advance` has something to do that no movement of the market causes."""
+        return self.funding.next_due_ms() * NS_PER_MS
+
+    def react(self) -> None:
+        """Fire triggers and liquidate, until nothing more follows or others need their turn."""
+        for _ in range(_ROUNDS):
+            fired = self._triggers.fire()
+            if not self._liquidator.liquidate() and not fired:
+                return
+
+    def place(
+        self, account: Account, orders: Sequence[WireOrder], grouping: str = "na"
+    ) -> list[dict[str, Any] | str]:
+        """Check and match a batch; a status for each order, as the wire has it.
+
+        What the payload alone decides refuses the whole batch: each order gets that error.
+        ActionError: the batch is empty.
+        """
+        if not orders:
+            raise ActionError("No orders in the batch.")
         try:
-            checked = self._check(account, wanted)
-            self._check_cloid(account, checked.cloid)
-            return self._enter(account, checked)
+            terms = self._checks.read(orders, grouping)
         except OrderRefused as refusal:
-            return {"error": str(refusal)}
+            return [{"error": str(refusal)} for _ in orders]
+        if grouping == "na":
+            statuses = [self._place(account, each) for each in terms]
+        else:
+            statuses = self._triggers.place_group(account, terms, grouping)
+        self.react()
+        return statuses
 
     def cancel(self, account: Account, asset: int, oid: int | str) -> str | dict[str, Any]:
         """Cancel a live order of the account, by order id or client order id."""
-        order = self._live(account, oid)
-        if order is None or self._perp(asset) is not self._by_name[order.coin]:
+        order = self.live_order(account, oid)
+        if order is None or self.listing.find(asset) is not self.listing.named(order.coin):
             return {"error": GONE}
-        self._withdraw(order, "canceled")
+        self.withdraw(order, "canceled")
+        self.react()
         return "success"
 
     def modify(self, account: Account, oid: int | str, wanted: WireOrder) -> dict[str, Any] | str:
         """Replace a live order: a new order id, the new terms; the old one is cancelled."""
-        old = self._live(account, oid)
+        old = self.live_order(account, oid)
         if old is None:
             return {"error": "Cannot modify canceled or filled order"}
         try:
-            checked = self._check(account, wanted, instead_of=old)
-            if checked.coin != old.coin:
-                raise OrderRefused("Cannot modify the asset of an order")
-            if checked.cloid != old.cloid:
-                self._check_cloid(account, checked.cloid)
-            self._withdraw(old, "canceled")
-            return self._enter(account, evolve(checked, cloid=checked.cloid or old.cloid))
+            status = self._replace(account, old, wanted)
         except OrderRefused as refusal:
             return {"error": str(refusal)}
+        self.react()
+        return status
 
-    def set_leverage(self, account: Account, asset: int, leverage: int) -> str | None:
+    def live_order(self, account: Account, oid: int | str) -> UserOrder | None:
+        """A live order of the account, by order id or client order id."""
+        key = oid.lower() if isinstance(oid, str) else oid
+        order = self.orders.find(account.address, key)
+        return order if order is not None and order.oid in account.orders else None
+
+    def fill_resting(self, order: UserOrder) -> None:
+        """Somebody takes all that rests of *order* at its price, out of turn (a fault)."""
+        if self._market.matcher(order.coin).cancel(order.oid) is None:
+            return
+        event = Matched(
+            price=order.price,
+            quantity=order.left,
+            taker_side=order.side.opposite,
+            taker_id=0,
+            taker_owner="",
+            taker_left=_ZERO,
+            maker_id=order.oid,
+            maker_owner=order.account,
+            maker_left=_ZERO,
+        )
+        self.settle(order.coin, event)
+
+    def set_leverage(
+        self, account: Account, asset: int, leverage: int, is_cross: bool = True
+    ) -> str | None:
         """Choose the leverage of an asset; returns what is wrong."""
-        perp = self._perp(asset)
-        if perp is None:
-            return "Asset is not listed."
-        if leverage > perp.max_leverage:
-            return f"Invalid leverage value: at most {perp.max_leverage}"
-        account.leverage[perp.name] = leverage
-        return None
+        return self.transfers.set_leverage(account, asset, leverage, is_cross)
+
+    def add_isolated_margin(self, account: Account, asset: int, amount: Decimal) -> str | None:
+        """Put USDC into an isolated position (take out: negative); returns what is wrong."""
+        return self.transfers.add_isolated_margin(account, asset, amount)
+
+    def transfer_class(self, account: Account, amount: Decimal, to_perp: bool) -> str | None:
+        """Move USDC between the account's two wallets; returns what is wrong."""
+        return self.transfers.transfer_class(account, amount, to_perp)
+
+    def send_usd(self, account: Account, destination: Account, amount: Decimal) -> str | None:
+        """Give USDC of the perpetuals' wallet to another account; returns what is wrong."""
+        return self.transfers.send_usd(account, destination, amount)
+
+    def send_spot(
+        self, account: Account, destination: Account, token: str, amount: Decimal
+    ) -> str | None:
+        """Give a spot token (`NAME:tokenId` or its name); returns what is wrong."""
+        return self.transfers.send_spot(account, destination, token, amount)
 
     def settle(self, coin: str, event: MatchEvent) -> None:
         """Book one matching event: fills of users' orders, removals, the public trade."""
@@ -154,119 +236,128 @@ class Trading:
             case Dropped():
                 order = self.orders.live(event.order_id)
                 if order is not None and event.reason in _DROP_STATUS:
-                    self._finish(order, _DROP_STATUS[event.reason])
+                    self.finish(order, _DROP_STATUS[event.reason])
             case Rested():
                 order = self.orders.live(event.order_id)
                 if order is not None:
-                    self._tape.order_changed(order)
+                    self.changed(order, "open")
 
-    def _check(
-        self, account: Account, wanted: WireOrder, instead_of: UserOrder | None = None
-    ) -> _Checked:
-        perp = self._perp(wanted.a)
-        if perp is None:
-            raise OrderRefused("Asset is not listed.")
-        price, size = parse_number(wanted.p), parse_number(wanted.s)
-        if not price or wire_mismatch(wanted.p):
-            raise OrderRefused("Order has invalid price.")
-        if not size or wire_mismatch(wanted.s) or not perp.size_fits(size):
-            raise OrderRefused("Order has invalid size.")
-        if not perp.price_fits(price):
-            raise OrderRefused("Price must be divisible by tick size.")
-        mark = self.mark(perp.name)
-        if mark and abs(price - mark) > mark * _FAR:
-            raise OrderRefused("Order price too far from oracle")
-        side = Side.BUY if wanted.b else Side.SELL
-        size = self._reducing(account, perp.name, side, size) if wanted.r else size
-        if price * size < MIN_NOTIONAL and not wanted.r:
-            raise OrderRefused("Order must have minimum value of $10.")
-        if len(account.orders) >= MAX_OPEN_ORDERS:
-            raise OrderRefused("Too many open orders.")
-        checked = _Checked(
-            coin=perp.name,
-            perp=perp,
-            side=side,
-            price=price,
-            size=size,
-            tif=wanted.t.limit.tif,
-            reduce_only=wanted.r,
-            cloid=wanted.c.lower() if wanted.c else None,
-        )
-        if not wanted.r:
-            self._check_margin(account, checked, instead_of)
-        return checked
-
-    def _check_cloid(self, account: Account, cloid: str | None) -> None:
-        if cloid is not None and self.orders.knows_cloid(account.address, cloid):
-            raise OrderRefused(f"Duplicate client order id {cloid}.")
-
-    def _reducing(self, account: Account, coin: str, side: Side, size: Decimal) -> Decimal:
-        """How much of a reduce-only order can reduce."""
-        held = account.position_size(coin)
-        if held * side.sign >= 0:
-            raise OrderRefused("Reduce only order would increase position.")
-        return min(size, abs(held))
-
-    def _check_margin(
-        self, account: Account, order: _Checked, instead_of: UserOrder | None
-    ) -> None:
-        """The account's value must carry everything resting, this order included, as positions."""
-        resting = [
-            (other.coin, other.side, other.left)
-            for other in account.orders.values()
-            if other is not instead_of and not other.reduce_only
-        ]
-        before = self._margin(account, resting)
-        after = self._margin(account, [*resting, (order.coin, order.side, order.size)])
-        if after > before and after > account.value(self.mark):
-            raise OrderRefused("Insufficient margin to place order.")
-
-    def _margin(self, account: Account, resting: Sequence[tuple[str, Side, Decimal]]) -> Decimal:
-        """Initial margin if, in each coin, all bids or all asks among *resting* were filled."""
-        reach = {coin: (held.size, held.size) for coin, held in account.positions.items()}
-        for coin, side, size in resting:
-            low, high = reach.get(coin, (_ZERO, _ZERO))
-            reach[coin] = (low, high + size) if side is Side.BUY else (low - size, high)
-        return sum(
-            (
-                max(abs(low), abs(high)) * self.mark(coin) / self._leverage(account, coin)
-                for coin, (low, high) in reach.items()
-            ),
-            _ZERO,
-        )
-
-    def _leverage(self, account: Account, coin: str) -> int:
-        return account.leverage_of(coin, self.max_leverage(coin))
-
-    def _enter(self, account: Account, checked: _Checked) -> dict[str, Any]:
-        """Match a checked order; the status the wire has for the outcome."""
+    def make(self, account: Account, terms: Terms) -> UserOrder:
+        """A new live order, neither in the book nor told of yet; ids are used up."""
         order = UserOrder(
-            oid=self.new_id(),
+            oid=self.clearing.new_id(),
             account=account.address,
-            coin=checked.coin,
-            side=checked.side,
-            price=checked.price,
-            size=checked.size,
-            left=checked.size,
-            tif=checked.tif,
-            reduce_only=checked.reduce_only,
-            cloid=checked.cloid,
+            coin=terms.coin,
+            side=terms.side,
+            price=terms.price,
+            size=terms.size,
+            left=terms.size,
+            tif=terms.tif,
+            reduce_only=terms.reduce_only,
+            cloid=terms.cloid,
             time_ms=self.now_ms,
             status_ms=self.now_ms,
+            trigger=terms.trigger,
+            follows_position=terms.follows_position,
         )
         self.orders.add(order)
         account.orders[order.oid] = order
+        return order
+
+    def check_cloid(self, account: Account, terms: Iterable[Terms]) -> None:
+        """A client order id names one order of the account; raises OrderRefused."""
+        named = [each.cloid for each in terms if each.cloid is not None]
+        for place, cloid in enumerate(named):
+            if self.orders.knows_cloid(account.address, cloid) or cloid in named[:place]:
+                raise OrderRefused(f"Duplicate client order id {cloid}.")
+
+    def run(self, order: UserOrder) -> str | None:
+        """Match a live order by its time in force; the error text when nothing came of it."""
         dropped = self._match(order)
         if dropped is None:
-            return _filled(order) if order.status == "filled" else _resting(order)
+            return None
         if dropped.reason is DropReason.WOULD_MATCH:
-            self._finish(order, "badAloPxRejected")
-            return {"error": self._post_only_text(order)}
-        if not order.filled:
-            self._finish(order, "iocCancelRejected")
-            return {"error": _NO_MATCH}
-        self._finish(order, "canceled")
-        return _filled(order)
+            text = self._post_only_text(order)
+            self.finish(order, "badAloPxRejected")
+            return text
+        if order.filled:
+            self.finish(order, "canceled")
+            return None
+        is_market = order.tif != "Ioc"
+        is_empty = self._market.matcher(order.coin).best(order.side.opposite) is None
+        if is_market and is_empty:
+            self.finish(order, "marketOrderNoLiquidityRejected")
+            return _NO_LIQUIDITY
+        self.finish(order, "iocCancelRejected")
+        return _NO_MATCH
+
+    def changed(self, order: UserOrder, status: str) -> None:
+        """A live order has a new status, or less left."""
+        order.status = status
+        order.status_ms = self.now_ms
+        self._tape.order_changed(order)
+
+    def withdraw(self, order: UserOrder, status: str) -> None:
+        """Take a live order away, wherever it waits; it ends with *status*."""
+        if order.oid not in self._live(order):
+            return
+        is_outside = order.is_waiting or order.is_armed
+        if is_outside or self._market.matcher(order.coin).cancel(order.oid) is not None:
+            self.finish(order, status)
+
+    def finish(self, order: UserOrder, status: str) -> None:
+        """An order ends; what depends on it follows."""
+        self.accounts[order.account].orders.pop(order.oid, None)
+        self.orders.close(order)
+        self.changed(order, status)
+        if status not in ("canceled", "filled") and status.endswith(("Canceled", "Cancel")):
+            self._tape.withdrawn(order)
+        self._triggers.finished(order)
+
+    def _place(self, account: Account, terms: Terms) -> dict[str, Any] | str:
+        try:
+            self.check_cloid(account, [terms])
+            admitted = self._checks.admit(account, terms)
+        except OrderRefused as refusal:
+            self.reject(account, terms, refusal)
+            return {"error": str(refusal)}
+        return self.enter(self.make(account, admitted))
+
+    def reject(self, account: Account, terms: Terms, refusal: OrderRefused) -> None:
+        """Remember an order that was refused for more than its form."""
+        if refusal.status:
+            self.finish(self.make(account, terms), refusal.status)
+
+    def enter(self, order: UserOrder) -> dict[str, Any]:
+        """Let a live order in; the status the wire has for the outcome."""
+        if order.trigger is not None:
+            self._triggers.arm(order)
+            return _resting(order)
+        error = self.run(order)
+        if error is not None:
+            return {"error": error}
+        return _filled(order) if order.oid not in self._live(order) else _resting(order)
+
+    def _replace(self, account: Account, old: UserOrder, wanted: WireOrder) -> dict[str, Any] | str:
+        grouping = "positionTpsl" if old.follows_position else "na"
+        (terms,) = self._checks.read([wanted], grouping)
+        if terms.coin != old.coin:
+            raise OrderRefused("Cannot modify the asset of an order")
+        if terms.cloid != old.cloid:
+            self.check_cloid(account, [terms])
+        terms = evolve(terms, cloid=terms.cloid or old.cloid)
+        if old.is_waiting and old.parent is not None:
+            return self._triggers.replace_waiting(account, old, terms)
+        terms = self._checks.admit(account, terms, instead_of=old)
+        siblings, children = old.siblings, old.children
+        old.siblings, old.children = [], []
+        self.withdraw(old, "canceled")
+        new = self.make(account, terms)
+        self._triggers.inherit(old, new, siblings, children)
+        return self.enter(new)
+
+    def _live(self, order: UserOrder) -> dict[int, UserOrder]:
+        return self.accounts[order.account].orders
 
     def _match(self, order: UserOrder) -> Dropped | None:
         """Run the order through the book; what the book refused of this very order."""
@@ -287,80 +378,80 @@ class Trading:
         return refused
 
     def _settle_trade(self, coin: str, event: Matched) -> None:
-        tid = self.new_id()
+        tid = self.clearing.new_id()
+        self.clearing.last_trade[coin] = event.price
         taker = self.orders.live(event.taker_id)
         maker = self.orders.live(event.maker_id)
-        for order in (taker, maker):
-            if order is not None:
-                self._settle_fill(order, event, tid, taker=order is taker)
+        marked = [order.liquidation for order in (taker, maker) if order is not None]
+        liquidation = next((mark for mark in marked if mark is not None), None)
+        sides = ((taker, event.taker_side), (maker, event.taker_side.opposite))
+        if taker is not None or maker is not None:
+            for order, side in sides:
+                if order is None:
+                    self.clearing.book_outside(coin, side, event.price, event.quantity)
+                else:
+                    self._settle_fill(order, event, tid, order is taker, liquidation)
         if event.taker_id and event.maker_id:
-            owners = (event.taker_owner, event.maker_owner)
-            buyer, seller = owners if event.taker_side is Side.BUY else reversed(owners)
-            self._tape.traded(
-                PublicTrade(
-                    coin=coin,
-                    aggressor=event.taker_side,
-                    price=event.price,
-                    size=event.quantity,
-                    time_ms=self.now_ms,
-                    tid=tid,
-                    buyer=buyer,
-                    seller=seller,
-                )
+            self._tell_trade(coin, event, tid)
+
+    def _tell_trade(self, coin: str, event: Matched, tid: int) -> None:
+        owners = (event.taker_owner, event.maker_owner)
+        buyer, seller = owners if event.taker_side is Side.BUY else reversed(owners)
+        self._tape.traded(
+            PublicTrade(
+                coin=coin,
+                aggressor=event.taker_side,
+                price=event.price,
+                size=event.quantity,
+                time_ms=self.now_ms,
+                tid=tid,
+                buyer=buyer,
+                seller=seller,
             )
-
-    def _settle_fill(self, order: UserOrder, event: Matched, tid: int, *, taker: bool) -> None:
-        account = self.accounts[order.account]
-        fill = account.apply_fill(
-            order, event.price, event.quantity, tid=tid, taker=taker, now_ms=self.now_ms
         )
-        self._tape.filled(account, fill)
-        if not order.left:
-            self._finish(order, "filled")
-        elif not taker:
-            order.status_ms = self.now_ms
-            self._tape.order_changed(order)
-        self._trim_reduce_only(account, order.coin)
 
-    def _trim_reduce_only(self, account: Account, coin: str) -> None:
-        """Resting reduce-only orders never exceed the position they reduce."""
+    def _settle_fill(
+        self,
+        order: UserOrder,
+        event: Matched,
+        tid: int,
+        taker: bool,
+        liquidation: LiquidationMark | None,
+    ) -> None:
+        self.clearing.book_fill(
+            order, event.price, event.quantity, tid=tid, taker=taker, liquidation=liquidation
+        )
+        if not order.left:
+            self.finish(order, "filled")
+        elif not taker:
+            self.changed(order, order.status)
+        if isinstance(self.listing.named(order.coin), Perp):
+            self.trim_reduce_only(self.accounts[order.account], order.coin)
+
+    def trim_reduce_only(self, account: Account, coin: str) -> None:
+        """Resting reduce-only orders never exceed the position they reduce; some follow its size.
+
+        An armed one is cut when it fires: the position may have grown by then.
+        """
         held = account.position_size(coin)
         for order in [o for o in account.orders.values() if o.reduce_only and o.coin == coin]:
+            if order.is_waiting:
+                continue
             if held * order.side.sign >= 0:
-                self._withdraw(order, "reduceOnlyCanceled")
-            elif order.left > abs(held) and self._market.matcher(coin).reduce(order.oid, abs(held)):
+                self.withdraw(order, "reduceOnlyCanceled")
+            elif order.follows_position:
+                order.size = order.left = abs(held)
+            elif order.left > abs(held) and self._shrink(order, abs(held)):
                 order.left = abs(held)
 
-    def _withdraw(self, order: UserOrder, status: str) -> None:
-        if self._market.matcher(order.coin).cancel(order.oid) is not None:
-            self._finish(order, status)
-
-    def _finish(self, order: UserOrder, status: str) -> None:
-        order.status = status
-        order.status_ms = self.now_ms
-        self.accounts[order.account].orders.pop(order.oid, None)
-        self.orders.close(order)
-        self._tape.order_changed(order)
-
-    def _live(self, account: Account, oid: int | str) -> UserOrder | None:
-        key = oid.lower() if isinstance(oid, str) else oid
-        order = self.orders.find(account.address, key)
-        return order if order is not None and order.oid in account.orders else None
-
-    def _perp(self, asset: int) -> Perp | None:
-        return self._perps[asset] if asset < len(self._perps) else None
+    def _shrink(self, order: UserOrder, size: Decimal) -> bool:
+        return self._market.matcher(order.coin).reduce(order.oid, size)
 
     def _post_only_text(self, order: UserOrder) -> str:
         book = self._market.matcher(order.coin)
         sides = [book.best(side) for side in (Side.BUY, Side.SELL)]
         bbo = "@".join("" if price is None else wire(price) for price in sides)
         return f"Post only order would have immediately matched, bbo was {bbo}."
-
-
-def wire_mismatch(text: str) -> bool:
-    """Whether a number is written with superfluous zeros, which the venue hashes differently."""
-    whole, _, decimals = text.partition(".")
-    return decimals.endswith("0") or (len(whole) > 1 and whole.startswith("0"))
 
 
 def _resting(order: UserOrder) -> dict[str, Any]:

@@ -7,11 +7,13 @@ keeps state or drops an order because of a word it does not know. The session an
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 
 from zq_daemon.model.account import Account, Balance
-from zq_daemon.model.event import FundingPaid
+from zq_daemon.model.bar import Candle
+from zq_daemon.model.event import AccountLiquidated, FundingPaid
 from zq_daemon.model.fill import Fill, Liquidity
 from zq_daemon.model.ids import (
     AccountId,
@@ -22,25 +24,37 @@ from zq_daemon.model.ids import (
     VenueOrderId,
     instrument_id,
 )
-from zq_daemon.model.instrument import Instrument, InstrumentKind
-from zq_daemon.model.market import BookSnapshot, Levels, MarkPrice, Quote, Side, Trade
-from zq_daemon.model.order import OrderStatus
-from zq_daemon.model.report import AccountReport, OrderReport, PositionReport
+from zq_daemon.model.market import BookSnapshot, Levels, MarkPrice, MidPrice, Quote, Side, Trade
+from zq_daemon.model.order import OrderStatus, TimeInForce
+from zq_daemon.model.report import (
+    AccountReport,
+    CancelReport,
+    OrderReport,
+    PositionReport,
+)
 from zq_daemon.venue.hyperliquid import wire
+from zq_daemon.venue.interface import ClockSkew
 
 VENUE = Venue("hyperliquid")
 QUOTE_CURRENCY = "USDC"
-PRICE_FIGURES = 5
-PERPETUAL_DECIMALS = 6
-MIN_NOTIONAL = Decimal(10)
+_DETAIL_CHARS = 300
 
 _NS_PER_MS = 1_000_000
+_NS_PER_S = 1_000_000_000
 _NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?")
 # Numbers above zero of 40 digits at most, a blank behind each; possessive: no backtracking. A dot
 # without decimals passes: it is exact, and a group for it would double the time.
 _LEVEL_NUMBERS = re.compile(r"(?:(?!0[0.]* )[0-9]{1,20}+\.?+[0-9]{0,20}+ )*+")
 _CLOID = re.compile(r"0x[0-9a-f]{32}")
+_ORDER_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _SIDES = {"A": Side.SELL, "B": Side.BUY}
+_TIMES_IN_FORCE = {
+    "Gtc": TimeInForce.GTC,
+    "Alo": TimeInForce.GTC,
+    "Ioc": TimeInForce.IOC,
+    "FrontendMarket": TimeInForce.IOC,
+    "LiquidationMarket": TimeInForce.IOC,
+}
 _STATUS_WORDS = {
     "open": OrderStatus.ACCEPTED,
     "triggered": OrderStatus.ACCEPTED,
@@ -112,6 +126,13 @@ def client_order_id(text: str | None) -> ClientOrderId | None:
     return ClientOrderId(text)
 
 
+def order_number(venue_order_id: VenueOrderId | None) -> int | None:
+    """The number that *venue_order_id* is at this venue; None for anything else."""
+    if venue_order_id is None or not _ORDER_NUMBER.fullmatch(venue_order_id):
+        return None
+    return int(venue_order_id)
+
+
 def trade(wired: wire.Trade, instrument: InstrumentId, ts_recv_ns: int) -> Trade:
     """A public trade."""
     return Trade(
@@ -169,6 +190,44 @@ def mark(wired: wire.AssetContext, instrument: InstrumentId, ts_recv_ns: int) ->
     )
 
 
+def mid(text: str, instrument: InstrumentId, ts_recv_ns: int) -> MidPrice:
+    """The middle price of `allMids`; the message has no time of its own, so it is given ours."""
+    price = positive(text)
+    return MidPrice(
+        instrument_id=instrument, price=price, ts_event_ns=ts_recv_ns, ts_recv_ns=ts_recv_ns
+    )
+
+
+def candle(
+    wired: wire.Candle, instrument: InstrumentId, ts_recv_ns: int, *, is_closed: bool
+) -> Candle:
+    """A candle; the venue's end of it is its last millisecond."""
+    if wired.t > wired.T:
+        raise ValueError(f"candle from {wired.t} to {wired.T}")
+    ends = positive(wired.o), positive(wired.c)
+    high, low = positive(wired.h), positive(wired.l)
+    if not low <= min(ends) <= max(ends) <= high:
+        raise ValueError(f"candle of {wired.o}, {wired.h}, {wired.l}, {wired.c}")
+    volume = number(wired.v)
+    if volume < 0:
+        raise ValueError(f"volume {wired.v}")
+    return Candle(
+        instrument_id=instrument,
+        interval=wired.i,
+        open=ends[0],
+        high=high,
+        low=low,
+        close=ends[1],
+        volume=volume,
+        trades=wired.n,
+        is_closed=is_closed,
+        ts_open_ns=nanoseconds(wired.t),
+        ts_close_ns=nanoseconds(wired.T + 1),
+        ts_event_ns=nanoseconds(wired.T + 1) if is_closed else ts_recv_ns,
+        ts_recv_ns=ts_recv_ns,
+    )
+
+
 def order_report(wired: wire.OrderUpdate, account: AccountId, ts_recv_ns: int) -> OrderReport:
     """The state of one of the account's orders."""
     return _report(
@@ -197,6 +256,7 @@ def fill(wired: wire.Fill, account: AccountId, ts_recv_ns: int) -> Fill:
         liquidity=Liquidity.TAKER if wired.crossed else Liquidity.MAKER,
         ts_event_ns=nanoseconds(wired.time),
         ts_recv_ns=ts_recv_ns,
+        is_liquidation=_is_of(account, wired.liquidation),
     )
 
 
@@ -211,18 +271,59 @@ def funding(wired: wire.Funding, account: AccountId) -> FundingPaid:
     )
 
 
-def instruments(meta: wire.PerpetualMeta) -> tuple[Instrument, ...]:
-    """The perpetuals; an asset id is a place in the universe, in which delisted ones count."""
-    return tuple(_perpetual(index, asset) for index, asset in enumerate(meta.universe))
+def liquidation(
+    wired: wire.Liquidation, text: str, account: AccountId, ts_recv_ns: int
+) -> AccountLiquidated | None:
+    """A forced close of this account, told by *text*; None when we took over somebody else's."""
+    told = wired.liquidated_user
+    if told is not None and not account.endswith(told.lower()):
+        return None
+    return AccountLiquidated(
+        account_id=account,
+        detail=text[:_DETAIL_CHARS],
+        notional=_perhaps(wired.liquidated_ntl_pos),
+        equity=_perhaps(wired.liquidated_account_value),
+        ts_event_ns=ts_recv_ns,
+    )
+
+
+def venue_cancel(wired: wire.CanceledOrder, account: AccountId, ts_recv_ns: int) -> CancelReport:
+    """An order that the venue cancelled, nobody asked for it."""
+    return CancelReport(
+        account_id=account,
+        instrument_id=instrument_id(VENUE, wired.coin),
+        venue_order_id=VenueOrderId(str(wired.oid)),
+        reason="nonUserCancel",
+        ts_recv_ns=ts_recv_ns,
+    )
+
+
+def spot_balances(state: wire.SpotState) -> tuple[Balance, ...]:
+    """The tokens of the spot wallet; what orders hold is not free."""
+    return tuple(
+        Balance(
+            currency=held.coin,
+            total=number(held.total),
+            free=number(held.total) - number(held.hold),
+            is_spot=True,
+        )
+        for held in state.balances
+    )
 
 
 def account_report(
     state: wire.ClearinghouseState,
+    spot: Sequence[Balance],
     orders: Sequence[wire.Order],
     account: AccountId,
     ts_recv_ns: int,
+    *,
+    pairs: Mapping[str, InstrumentId],
 ) -> AccountReport:
-    """Figures, positions and open orders of one moment."""
+    """Figures, positions and open orders of one moment.
+
+    *pairs*: the instrument in which a token of the spot wallet counts as a position.
+    """
     ts_event_ns = ts_recv_ns if state.time is None else nanoseconds(state.time)
     equity = number(state.margin_summary.account_value)
     unrealized = sum(
@@ -236,18 +337,37 @@ def account_report(
     return AccountReport(
         account=Account(
             account_id=account,
-            balances=(balance,),
+            balances=(balance, *spot),
             equity=equity,
             margin_used=number(state.margin_summary.total_margin_used),
             ts_event_ns=ts_event_ns,
             ts_recv_ns=ts_recv_ns,
         ),
-        positions=tuple(
-            _position(held.position, account, ts_event_ns, ts_recv_ns)
-            for held in state.asset_positions
+        positions=(
+            *(
+                _position(held.position, account, ts_event_ns, ts_recv_ns)
+                for held in state.asset_positions
+            ),
+            *(
+                _owned(pairs[held.currency], held.total, account, ts_event_ns, ts_recv_ns)
+                for held in spot
+                if held.currency in pairs
+            ),
         ),
         open_orders=tuple(open_order(order, account, ts_recv_ns) for order in orders),
     )
+
+
+def clock_skew(began_ns: int, ended_ns: int, status: wire.ExchangeStatus, date: str) -> ClockSkew:
+    """Our clock against an answer that came between *began_ns* and *ended_ns* of it."""
+    if status.time is not None:
+        venue_ns, rounded_ns = nanoseconds(status.time), _NS_PER_MS
+    else:
+        seconds = parsedate_to_datetime(date).timestamp()
+        venue_ns, rounded_ns = round(seconds) * _NS_PER_S + _NS_PER_S // 2, _NS_PER_S // 2
+    middle_ns = (began_ns + ended_ns) // 2
+    error_ns = (ended_ns - began_ns) // 2 + rounded_ns
+    return ClockSkew(ahead_ns=middle_ns - venue_ns, error_ns=error_ns)
 
 
 def _check_numbers(texts: Sequence[str]) -> None:
@@ -276,24 +396,10 @@ def _report(
         reason=word,
         ts_event_ns=ts_event_ns,
         ts_recv_ns=ts_recv_ns,
-    )
-
-
-def _perpetual(index: int, asset: wire.Asset) -> Instrument:
-    return Instrument(
-        id=instrument_id(VENUE, asset.name),
-        venue=VENUE,
-        symbol=asset.name,
-        kind=InstrumentKind.PERPETUAL,
-        base_currency=asset.name,
-        quote_currency=QUOTE_CURRENCY,
-        asset_id=index,
-        price_decimals=max(PERPETUAL_DECIMALS - asset.sz_decimals, 0),
-        price_figures=PRICE_FIGURES,
-        quantity_decimals=asset.sz_decimals,
-        min_notional=MIN_NOTIONAL,
-        max_leverage=asset.max_leverage,
-        delisted=asset.is_delisted,
+        time_in_force=None if order.tif is None else _TIMES_IN_FORCE.get(order.tif),
+        post_only=None if order.tif is None else order.tif == "Alo",
+        reduce_only=order.reduce_only,
+        is_trigger=order.is_trigger,
     )
 
 
@@ -308,3 +414,29 @@ def _position(
         ts_event_ns=ts_event_ns,
         ts_recv_ns=ts_recv_ns,
     )
+
+
+def _owned(
+    pair: InstrumentId, quantity: Decimal, account: AccountId, ts_event_ns: int, ts_recv_ns: int
+) -> PositionReport:
+    return PositionReport(
+        account_id=account,
+        instrument_id=pair,
+        quantity=quantity,
+        average_entry_price=None,
+        ts_event_ns=ts_event_ns,
+        ts_recv_ns=ts_recv_ns,
+    )
+
+
+def _is_of(account: AccountId, told: wire.FillLiquidation | None) -> bool:
+    return (
+        told is not None
+        and told.liquidated_user is not None
+        and account.endswith(told.liquidated_user.lower())
+    )
+
+
+def _perhaps(text: str | None) -> Decimal | None:
+    """A number that is nice to know."""
+    return None if text is None or not _NUMBER.fullmatch(text) else Decimal(text)

@@ -20,6 +20,7 @@ from zq_daemon.venue.interface import (
     Acknowledged,
     Ambiguous,
     Executed,
+    Held,
     Outcome,
     Refused,
     Request,
@@ -46,6 +47,9 @@ class RefusalCode(StrEnum):
     INVALID_PRICE = "invalid_price"
     INVALID_QUANTITY = "invalid_quantity"
     POST_ONLY_PERIOD = "post_only_period"
+    GROUPING = "grouping"
+    LEVERAGE = "leverage"
+    SCHEDULE = "schedule"
     NONCE = "nonce"
     SIGNER = "signer"
     VAULT = "vault"
@@ -69,18 +73,26 @@ _CODES: Sequence[tuple[str, RefusalCode]] = (
     ("no liquidity available", RefusalCode.NO_LIQUIDITY),
     ("open interest", RefusalCode.OPEN_INTEREST),
     ("oracle", RefusalCode.ORACLE),
+    ("reference price", RefusalCode.ORACLE),
     ("margin tier", RefusalCode.MAX_POSITION),
+    ("value too large", RefusalCode.MAX_POSITION),
     ("too many open orders", RefusalCode.OPEN_ORDERS),
     ("never placed, already canceled, or filled", RefusalCode.MISSING_ORDER),
     ("cannot modify", RefusalCode.MISSING_ORDER),
     ("invalid price", RefusalCode.INVALID_PRICE),
     ("invalid size", RefusalCode.INVALID_QUANTITY),
     ("zero size", RefusalCode.INVALID_QUANTITY),
+    ("main order cannot be trigger", RefusalCode.GROUPING),
+    ("scheduled cancel", RefusalCode.SCHEDULE),
+    ("leverage", RefusalCode.LEVERAGE),
+    ("cross margin", RefusalCode.LEVERAGE),
     ("nonce", RefusalCode.NONCE),
     ("vault not registered", RefusalCode.VAULT),
     ("does not exist", RefusalCode.SIGNER),
+    ("must deposit", RefusalCode.SIGNER),
     ("expire", RefusalCode.EXPIRED),
-    ("too many", RefusalCode.RATE_LIMIT),
+    ("too many cumulative requests", RefusalCode.RATE_LIMIT),
+    ("too many requests", RefusalCode.RATE_LIMIT),
     ("rate limit", RefusalCode.RATE_LIMIT),
 )
 
@@ -91,6 +103,8 @@ _INDEFINITE = re.compile(
 )
 _HTTP_STATUS = re.compile(r"\b([1-5][0-9]{2})\b")
 _INDEFINITE_STATUSES = frozenset({408, 429})
+# What is refused by its rate was not looked at; elsewhere in a text the number may be anything.
+_TOO_MANY_REQUESTS = re.compile(r"\W*(?:HTTP\S*\s+)?429\b")
 _TEXT_CHARS = 300
 
 
@@ -101,12 +115,12 @@ def refusal_code(text: str) -> RefusalCode:
 
 
 def outcomes(request: Request, response: wire.PostResponse) -> Sequence[Outcome]:
-    """One outcome for each order of *request*."""
-    count = len(request.client_order_ids)
+    """One outcome for each order of *request*; one for a request about no order."""
+    count = max(len(request.client_order_ids), 1)
     try:
         match response.kind:
             case "action":
-                return _of_action(request, wire.decode_action_reply(response.payload))
+                return _of_action(request, count, wire.decode_action_reply(response.payload))
             case "error":
                 return [_of_error(wire.decode_text(response.payload))] * count
             case other:
@@ -115,8 +129,7 @@ def outcomes(request: Request, response: wire.PostResponse) -> Sequence[Outcome]
         return [Ambiguous(detail=f"answer not understood: {error}")] * count
 
 
-def _of_action(request: Request, reply: wire.ActionReply) -> Sequence[Outcome]:
-    count = len(request.client_order_ids)
+def _of_action(request: Request, count: int, reply: wire.ActionReply) -> Sequence[Outcome]:
     match reply:
         case wire.ActionReply(status="err", response=str(text)):
             return [_of_failure(text)] * count
@@ -139,8 +152,10 @@ def _of_statuses(statuses: Sequence[wire.Status | str], count: int) -> Sequence[
 
 def _of_status(status: wire.Status | str) -> Outcome:
     match status:
-        case "success" | "waitingForFill" | "waitingForTrigger":
+        case "success" | "waitingForTrigger":
             return Acknowledged(venue_order_id=None)
+        case "waitingForFill":
+            return Held()
         case wire.Status(error=str(text)):
             return _refused(text)
         case wire.Status(resting=wire.Resting(oid=oid)):
@@ -171,6 +186,8 @@ def _of_failure(text: str) -> Outcome:
 
 def _of_error(text: str) -> Outcome:
     """An `error` answer carries the HTTP status that the same request would have had."""
+    if _TOO_MANY_REQUESTS.match(text):
+        return Refused(code=RefusalCode.RATE_LIMIT, text=text[:_TEXT_CHARS])
     found = _HTTP_STATUS.search(text)
     status = int(found[1]) if found else 0
     if not 400 <= status < 500 or status in _INDEFINITE_STATUSES or _INDEFINITE.search(text):

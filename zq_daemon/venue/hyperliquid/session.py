@@ -8,7 +8,7 @@ and the good parts beside it are kept. A new one is made for every connection, b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -25,8 +25,13 @@ _GREETING = "Websocket connection established."
 _PING = '{"method":"ping"}'
 _NOTHING = Received()
 _PROBLEM_CHARS = 300
+_MOST_COINS = 10_000
+"""Of so many coins the middle prices are remembered: many times what the venue lists."""
 _PENDING_POST = re.compile(r"too many pending post requests.*?id=(\d{1,18})", re.DOTALL)
 _BROKEN = (ValueError, RecursionError)  # msgspec's and Unicode's errors are ValueErrors
+
+_SAID_ALIKE = {"activeSpotAssetCtx": "activeAssetCtx"}
+"""One subscription by two names: a spot pair's context comes on a channel of its own."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -36,15 +41,20 @@ _fill = wire.decoder(wire.Fill).decode
 _trade = wire.decoder(wire.Trade).decode
 _raw_list = wire.decoder(list[msgspec.Raw]).decode
 _raw_user_fills = wire.decoder(wire.RawUserFills).decode
+_funding = wire.decoder(wire.Funding).decode
+_liquidation = wire.decoder(wire.Liquidation).decode
+_raw_user_fundings = wire.decoder(wire.RawUserFundings).decode
 _raw_user_event = wire.decoder(wire.RawUserEvent).decode
 
 
 @frozen
 class Stream:
-    """One subscription: its kind and, for market data, the coin."""
+    """One subscription: its kind and, for market data, the coin; *interval* of candles."""
 
     kind: str
-    coin: str | None
+    coin: str | None = None
+    interval: str | None = None
+    options: tuple[tuple[str, int], ...] = ()
 
     @property
     def private(self) -> bool:
@@ -53,25 +63,54 @@ class Stream:
 
     @classmethod
     def parse(cls, text: str) -> Stream:
-        """Read `l2Book:BTC` or `orderUpdates`; ValueError says what is wrong with it."""
-        return cls(*split_stream(decode.VENUE, text))
+        """Read `l2Book:BTC`, `l2Book:BTC?nSigFigs=4`, `candle:BTC:1m` or `orderUpdates`.
 
-    def subscription(self, address: str | None) -> dict[str, str]:
+        ValueError says what is wrong with it.
+        """
+        name = split_stream(decode.VENUE, text)
+        options = dict(name.options)
+        if "mantissa" in options and options.get("nSigFigs") != 5:
+            raise ValueError(f"stream {text!r}: a mantissa needs nSigFigs=5")
+        return cls(name.kind, name.symbol, name.interval, name.options)
+
+    def subscription(self, address: str | None) -> dict[str, str | int]:
         """The body of its subscription; a private one names the account's *address*."""
+        body: dict[str, str | int] = {"type": self.kind}
         if self.coin is not None:
-            return {"type": self.kind, "coin": self.coin}
-        assert address is not None
-        return {"type": self.kind, "user": address}
+            body["coin"] = self.coin
+        if self.interval is not None:
+            body["interval"] = self.interval
+        if self.private:
+            assert address is not None
+            body["user"] = address
+        return body | dict(self.options)
+
+    def is_confirmed(self, told: wire.Subscription) -> bool:
+        """Whether *told* is this one; the echo may add or drop options, which differ in nothing."""
+        kind = _SAID_ALIKE.get(told.type, told.type)
+        return (self.kind, self.coin, self.interval) == (kind, told.coin, told.interval)
 
 
 class HyperliquidSession:
     """One connection's protocol; see `venue.interface.Session`."""
 
     def __init__(
-        self, streams: Sequence[str], *, account_id: AccountId | None, address: str | None
+        self,
+        streams: Sequence[str],
+        *,
+        account_id: AccountId | None,
+        address: str | None,
+        listed: Collection[InstrumentId] | None = None,
     ) -> None:
-        """For *streams*; ValueError names one that does not exist or needs an account."""
+        """For *streams*; ValueError names one that does not exist or needs an account.
+
+        *listed*: the instruments that count in what is about all of them; None: every one.
+        """
         self._streams = {text: Stream.parse(text) for text in streams}
+        _check_alike(self._streams)
+        self._listed = listed
+        self._mids: dict[str, str] = {}
+        self._candles: dict[tuple[str, str], wire.Candle] = {}
         for text, stream in self._streams.items():
             if stream.private and (account_id is None or address is None):
                 raise ValueError(f"stream {text!r}: needs venues.hyperliquid.account")
@@ -82,13 +121,20 @@ class HyperliquidSession:
             for stream in self._streams.values()
             if stream.coin is not None
         }
+        self._intervals = {
+            (stream.coin, stream.interval) for stream in self._streams.values() if stream.interval
+        }
         self._handlers: Mapping[type, Callable[[Any, int], Received]] = {
             wire.BookMessage: self._on_book,
             wire.BboMessage: self._on_bbo,
             wire.TradesMessage: self._on_trades,
             wire.AssetContextMessage: self._on_context,
+            wire.SpotContextMessage: self._on_context,
+            wire.CandleMessage: self._on_candle,
+            wire.AllMidsMessage: self._on_mids,
             wire.OrderUpdatesMessage: self._on_order_updates,
             wire.UserFillsMessage: self._on_user_fills,
+            wire.UserFundingsMessage: self._on_user_fundings,
             wire.UserMessage: self._on_user,
             wire.PostMessage: self._on_post,
             wire.SubscriptionMessage: self._on_subscription,
@@ -128,9 +174,47 @@ class HyperliquidSession:
         data = message.data
         return Received(market=(decode.quote(data, self._instrument(data.coin), ts_recv_ns),))
 
-    def _on_context(self, message: wire.AssetContextMessage, ts_recv_ns: int) -> Received:
+    def _on_context(
+        self, message: wire.AssetContextMessage | wire.SpotContextMessage, ts_recv_ns: int
+    ) -> Received:
         data = message.data
         return Received(market=(decode.mark(data.ctx, self._instrument(data.coin), ts_recv_ns),))
+
+    def _on_candle(self, message: wire.CandleMessage, ts_recv_ns: int) -> Received:
+        """The open one, and the one before it as closed once the venue has gone on to the next."""
+        wired, key = message.data, (message.data.s, message.data.i)
+        instrument = self._instrument(wired.s)
+        if key not in self._intervals:
+            raise ValueError(f"interval {wired.i[:40]!r} of {wired.s!r} is not subscribed to here")
+        before = self._candles.get(key)
+        if before == wired or (before is not None and wired.t < before.t):
+            return _NOTHING
+        now = decode.candle(wired, instrument, ts_recv_ns, is_closed=False)
+        self._candles[key] = wired
+        if before is None or before.t == wired.t:
+            return Received(market=(now,))
+        ended = decode.candle(before, instrument, ts_recv_ns, is_closed=True)
+        return Received(market=(ended, now))
+
+    def _on_mids(self, message: wire.AllMidsMessage, ts_recv_ns: int) -> Received:
+        """Those that changed: there are hundreds, and most have not."""
+        before = self._mids
+        changed = [each for each in message.data.mids.items() if before.get(each[0]) != each[1]]
+
+        def read(item: tuple[str, str]) -> MarketEvent | None:
+            coin, text = item
+            instrument = instrument_id(decode.VENUE, coin)
+            if self._listed is not None and instrument not in self._listed:
+                return None
+            if coin not in before and len(before) >= _MOST_COINS:
+                raise ValueError(f"more than {_MOST_COINS} coins")
+            told = decode.mid(text, instrument, ts_recv_ns)
+            before[coin] = text
+            return told
+
+        mids, problem = _each(changed, read)
+        market = tuple(each for each in mids if each is not None)
+        return Received(market=market, problem=_named("allMids", problem))
 
     def _on_trades(self, message: wire.TradesMessage, ts_recv_ns: int) -> Received:
         market, problem = _each(message.data, lambda wired: self._trade(wired, ts_recv_ns))
@@ -146,13 +230,34 @@ class HyperliquidSession:
         data = message.data
         if data.fills is not None:
             return self._fills("user", data.fills, ts_recv_ns)
+        owner = self._owner()
         if data.funding is not None:
-            return Received(reports=(decode.funding(data.funding, self._owner()),))
+            return Received(reports=(decode.funding(data.funding, owner),))
         if data.non_user_cancel is not None:
-            return _NOTHING  # orderUpdates says the same of the order, and more
-        if data.liquidation is not None:
-            return _problem(f"user: liquidation {data.liquidation!r}")
-        return _problem("user: an event of an unknown kind")
+            reports, problem = _each(
+                data.non_user_cancel, lambda wired: decode.venue_cancel(wired, owner, ts_recv_ns)
+            )
+            return Received(reports=reports, problem=_named("user", problem))
+        if bytes(data.liquidation) != b"null":
+            return self._liquidation(data.liquidation, ts_recv_ns)
+        return Received(notice="user: an event of an unknown kind")
+
+    def _liquidation(self, raw: msgspec.Raw, ts_recv_ns: int) -> Received:
+        """Whatever it looks like, it is told."""
+        try:
+            wired = _liquidation(raw)
+        except _BROKEN:
+            wired = wire.Liquidation()
+        text = bytes(raw).decode(errors="replace")
+        event = decode.liquidation(wired, text, self._owner(), ts_recv_ns)
+        if event is None:
+            return Received(notice="user: a liquidation of somebody else")
+        return Received(reports=(event,))
+
+    def _on_user_fundings(self, message: wire.UserFundingsMessage, _ts_recv_ns: int) -> Received:
+        owner = self._owner()
+        reports, problem = _each(message.data.fundings, lambda told: decode.funding(told, owner))
+        return Received(reports=reports, problem=_named("userFundings", problem))
 
     def _on_post(self, message: wire.PostMessage, _ts_recv_ns: int) -> Received:
         return Received(replies=(Reply(post_id=message.data.id, body=message.data.response),))
@@ -161,10 +266,10 @@ class HyperliquidSession:
         data = message.data
         if data.method != "subscribe":
             return _NOTHING
-        told = Stream(data.subscription.type, data.subscription.coin)
-        names = tuple(text for text, stream in self._streams.items() if stream == told)
+        told = data.subscription
+        names = tuple(text for text, stream in self._streams.items() if stream.is_confirmed(told))
         if not names:
-            return _problem(f"subscriptionResponse: {told.kind}:{told.coin} was not asked for")
+            return _problem(f"subscriptionResponse: {told.type}:{told.coin} was not asked for")
         return Received(subscribed=names)
 
     def _on_error(self, message: wire.ErrorMessage, _ts_recv_ns: int) -> Received:
@@ -203,6 +308,12 @@ class HyperliquidSession:
                 return self._orders(updates, problem, ts_recv_ns)
             case "userFills":
                 return self._raw_fills("userFills", _raw_user_fills(envelope.data), ts_recv_ns)
+            case "userFundings":
+                raw, owner = _raw_user_fundings(envelope.data), self._owner()
+                reports, problem = _each(
+                    raw.fundings, lambda each: decode.funding(_funding(each), owner)
+                )
+                return Received(reports=reports, problem=_named("userFundings", problem))
             case "user":
                 return self._raw_fills("user", _raw_user_event(envelope.data), ts_recv_ns)
             case other if other in _CHANNELS:
@@ -251,6 +362,15 @@ class HyperliquidSession:
         if self._account_id is None:
             raise ValueError("a private message on a connection without an account")
         return self._account_id
+
+
+def _check_alike(streams: Mapping[str, Stream]) -> None:
+    """Messages do not tell options: of one coin there can be one book on a connection."""
+    seen: dict[tuple[str, str | None, str | None], str] = {}
+    for text, stream in streams.items():
+        known = seen.setdefault((stream.kind, stream.coin, stream.interval), text)
+        if known != text:
+            raise ValueError(f"stream {text!r}: {known!r} is subscribed to on this connection")
 
 
 def _each(items: Iterable[_T], read: Callable[[_T], _R]) -> tuple[tuple[_R, ...], str]:

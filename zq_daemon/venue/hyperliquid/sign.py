@@ -111,10 +111,14 @@ def sign_l1_action(key: AgentKey, connection_id: bytes, network: Network) -> Sig
 
 def recover_signer(connection_id: bytes, r: int, s: int, v: int, network: Network) -> str:
     """The lower-case address that signed *connection_id*; ValueError: impossible signature."""
+    return recover_address(_digest(connection_id, network), r, s, v)
+
+
+def recover_address(digest: bytes, r: int, s: int, v: int) -> str:
+    """The lower-case address that signed the 32 bytes; ValueError: impossible signature."""
     if not (0 <= r < _U256 and 0 <= s < _U256 and v in (27, 28)):
         raise ValueError("signature: r and s are 256-bit integers and v is 27 or 28")
     signature = b"%b%b%c" % (r.to_bytes(32, "big"), s.to_bytes(32, "big"), v - _FIRST_RECOVERY_ID)
-    digest = _digest(connection_id, network)
     return _address(coincurve.PublicKey.from_signature_and_message(signature, digest, hasher=None))
 
 

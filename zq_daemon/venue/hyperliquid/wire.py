@@ -53,8 +53,29 @@ class Trade(Struct, frozen=True, gc=False):
     tid: Id
 
 
+class Candle(Struct, frozen=True, gc=False):
+    """Channel `candle`: *t* to *T* (inclusive), *s*ymbol, *i*nterval, *v*olume, *n* trades."""
+
+    t: Millis
+    T: Millis
+    s: Text
+    i: Text
+    o: str
+    h: str
+    l: str  # noqa: E741 -- the venue's name
+    c: str
+    v: str
+    n: Count
+
+
+class AllMids(Struct, frozen=True, gc=False):
+    """Channel `allMids`: the middle price of every coin."""
+
+    mids: dict[str, str]
+
+
 class AssetContext(Struct, frozen=True, gc=False, rename="camel"):
-    """What `activeAssetCtx` says of a perpetual."""
+    """What `activeAssetCtx` says of a perpetual, and `activeSpotAssetCtx` of a spot pair."""
 
     mark_px: str
     oracle_px: str | None = None
@@ -70,7 +91,10 @@ class ActiveAssetContext(Struct, frozen=True, gc=False):
 
 
 class Order(Struct, frozen=True, gc=False, rename="camel"):
-    """An order in `orderUpdates`, `orderStatus` and `frontendOpenOrders`."""
+    """An order in `orderUpdates`, `orderStatus` and `frontendOpenOrders`.
+
+    Its terms (from *tif* on) are in the latter two only.
+    """
 
     coin: Text
     side: str
@@ -80,6 +104,9 @@ class Order(Struct, frozen=True, gc=False, rename="camel"):
     timestamp: Millis
     orig_sz: str | None = None
     cloid: str | None = None
+    tif: Text | None = None
+    reduce_only: bool | None = None
+    is_trigger: bool | None = None
 
 
 class OrderUpdate(Struct, frozen=True, gc=False, rename="camel"):
@@ -104,6 +131,7 @@ class Fill(Struct, frozen=True, gc=False, rename="camel"):
     fee: str
     fee_token: Text = "USDC"
     cloid: str | None = None
+    liquidation: FillLiquidation | None = None
 
 
 class UserFills(Struct, frozen=True, gc=False, rename="camel"):
@@ -128,13 +156,46 @@ class Funding(Struct, frozen=True, gc=False, rename="camel"):
     funding_rate: str
 
 
+class UserFundings(Struct, frozen=True, gc=False):
+    """Channel `userFundings`: a snapshot after subscribing, then deltas."""
+
+    fundings: list[Funding]
+
+
+class RawUserFundings(Struct, frozen=True, gc=False):
+    """`userFundings` with its elements left undecoded."""
+
+    fundings: list[Raw]
+
+
+class Liquidation(Struct, frozen=True, gc=False):
+    """A forced close, as told to everybody who was part of it."""
+
+    liquidated_user: Text | None = None
+    liquidated_ntl_pos: Text | None = None
+    liquidated_account_value: Text | None = None
+
+
+class FillLiquidation(Struct, frozen=True, gc=False, rename="camel"):
+    """What a fill says of the forced close it was part of, on either side."""
+
+    liquidated_user: Text | None = None
+
+
+class CanceledOrder(Struct, frozen=True, gc=False):
+    """An order that the venue cancelled by itself."""
+
+    coin: Text
+    oid: Id
+
+
 class UserEvent(Struct, frozen=True, gc=False, rename="camel"):
     """Channel `user` (stream `userEvents`): one of these is present."""
 
     fills: list[Fill] | None = None
     funding: Funding | None = None
-    liquidation: Any = None
-    non_user_cancel: Any = None
+    liquidation: Raw = Raw(b"null")
+    non_user_cancel: list[CanceledOrder] | None = None
 
 
 class RawUserEvent(Struct, frozen=True, gc=False):
@@ -162,6 +223,7 @@ class Subscription(Struct, frozen=True, gc=False):
 
     type: str
     coin: str | None = None
+    interval: str | None = None
 
 
 class SubscriptionResponse(Struct, frozen=True, gc=False):
@@ -199,6 +261,24 @@ class AssetContextMessage(_Message, frozen=True, gc=False, tag="activeAssetCtx")
     data: ActiveAssetContext
 
 
+class SpotContextMessage(_Message, frozen=True, gc=False, tag="activeSpotAssetCtx"):
+    """A whole message; the tag is its channel."""
+
+    data: ActiveAssetContext
+
+
+class CandleMessage(_Message, frozen=True, gc=False, tag="candle"):
+    """A whole message; the tag is its channel."""
+
+    data: Candle
+
+
+class AllMidsMessage(_Message, frozen=True, gc=False, tag="allMids"):
+    """A whole message; the tag is its channel."""
+
+    data: AllMids
+
+
 class OrderUpdatesMessage(_Message, frozen=True, gc=False, tag="orderUpdates"):
     """A whole message; the tag is its channel."""
 
@@ -209,6 +289,12 @@ class UserFillsMessage(_Message, frozen=True, gc=False, tag="userFills"):
     """A whole message; the tag is its channel."""
 
     data: UserFills
+
+
+class UserFundingsMessage(_Message, frozen=True, gc=False, tag="userFundings"):
+    """A whole message; the tag is its channel."""
+
+    data: UserFundings
 
 
 class UserMessage(_Message, frozen=True, gc=False, tag="user"):
@@ -244,8 +330,12 @@ Message = (
     | BboMessage
     | TradesMessage
     | AssetContextMessage
+    | SpotContextMessage
+    | CandleMessage
+    | AllMidsMessage
     | OrderUpdatesMessage
     | UserFillsMessage
+    | UserFundingsMessage
     | UserMessage
     | PostMessage
     | SubscriptionMessage
@@ -274,6 +364,29 @@ class PerpetualMeta(Struct, frozen=True, gc=False):
     """Info `meta`."""
 
     universe: list[Asset]
+
+
+class Token(Struct, frozen=True, gc=False, rename="camel"):
+    """A token of `spotMeta`; pairs name it by *index*, which is not its place in the list."""
+
+    name: Text
+    index: Count
+    sz_decimals: Annotated[int, Meta(ge=0, le=18)]
+
+
+class SpotPair(Struct, frozen=True, gc=False):
+    """A pair of `spotMeta`: *tokens* are base and quote, and *index* makes its asset id."""
+
+    name: Text
+    index: Count
+    tokens: tuple[Count, Count]
+
+
+class SpotMeta(Struct, frozen=True, gc=False):
+    """Info `spotMeta`."""
+
+    universe: list[SpotPair]
+    tokens: list[Token]
 
 
 class OpenPosition(Struct, frozen=True, gc=False, rename="camel"):
@@ -307,6 +420,20 @@ class ClearinghouseState(Struct, frozen=True, gc=False, rename="camel"):
     time: Millis | None = None
 
 
+class SpotBalance(Struct, frozen=True, gc=False):
+    """A token in `spotClearinghouseState`; *hold* is tied up in orders."""
+
+    coin: Text
+    total: str
+    hold: str
+
+
+class SpotState(Struct, frozen=True, gc=False):
+    """Info `spotClearinghouseState`."""
+
+    balances: list[SpotBalance]
+
+
 class OrderStatus(Struct, frozen=True, gc=False):
     """Info `orderStatus`: *status* is `order`, or `unknownOid` and no order."""
 
@@ -314,10 +441,44 @@ class OrderStatus(Struct, frozen=True, gc=False):
     order: OrderUpdate | None = None
 
 
+class RoleData(Struct, frozen=True, gc=False):
+    """Whose agent (*user*) or sub-account (*master*) it is."""
+
+    user: Text | None = None
+    master: Text | None = None
+
+
 class UserRole(Struct, frozen=True, gc=False):
     """Info `userRole`: `user`, `agent`, `vault`, `subAccount` or `missing`."""
 
     role: Text
+    data: RoleData | None = None
+
+
+class ExtraAgent(Struct, frozen=True, gc=False, rename="camel"):
+    """A named agent in info `extraAgents`."""
+
+    address: Text
+    valid_until: Millis
+
+
+class ExchangeStatus(Struct, frozen=True, gc=False):
+    """Info `exchangeStatus`."""
+
+    time: Millis | None = None
+
+
+class VaultDetails(Struct, frozen=True, gc=False):
+    """Info `vaultDetails`."""
+
+    leader: Text
+
+
+class UserRateLimit(Struct, frozen=True, gc=False, rename="camel"):
+    """Info `userRateLimit`: the account's actions, sent and allowed."""
+
+    n_requests_used: Id
+    n_requests_cap: Id
 
 
 class Resting(Struct, frozen=True, gc=False):
