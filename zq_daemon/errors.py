@@ -28,6 +28,10 @@ class NeverSentError(LinkError):
     """No connection, or none in time: not a byte of the request left, so that it had no effect."""
 
 
+class NoRoomError(LinkError):
+    """By our own count the venue's limits leave no room soon: not a byte left, retry later."""
+
+
 class LinkRefused(ZqError):
     """The far side refused us for good (authentication, bad request): retrying is useless."""
 

@@ -80,6 +80,7 @@ class RunningDaemon:
     def __init__(self, process: trio.Process, socket_path: Path) -> None:
         self.process = process
         self.log: list[LogLine] = []
+        self.patience_s: float = _PATIENCE_S
         self._socket = socket_path
         self._grown = trio.Event()
         self.ended = trio.Event()
@@ -103,7 +104,7 @@ class RunningDaemon:
         The first *since* lines do not count.
         """
         seen = since
-        with trio.move_on_after(_PATIENCE_S):
+        with trio.move_on_after(self.patience_s):
             while True:
                 for line in self.log[seen:]:
                     if wanted(line):

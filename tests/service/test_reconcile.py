@@ -215,6 +215,21 @@ async def test_one_reconciliation_at_a_time_and_none_for_ever(tmp_path: Path) ->
         assert (await at.ask("reconcile", dry_run=True))["total"] == 0
 
 
+async def test_it_waits_for_the_venues_limits_as_long_as_it_may(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.quotes()
+        began = trio.current_time()
+        for _ in range(30):
+            asked = trio.current_time()
+            await at.ask("reconcile", dry_run=True, wait_s=120)
+            if (waited := trio.current_time() - asked) > 30:
+                break
+        assert asked - began < 30 < waited
+        with pytest.raises(ControlError, match="did not answer everything in 10 s"):
+            for _ in range(30):
+                await at.ask("reconcile", wait_s=10)
+
+
 async def test_unknown_orders_are_listed_with_their_doubt(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         resting = await at.quotes()

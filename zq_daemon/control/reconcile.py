@@ -6,7 +6,8 @@ acts; one client at a time, as all of it is questions to the venue, which counts
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, assert_never
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import structlog
 import trio
@@ -27,7 +28,7 @@ from zq_daemon.core.reconcile import (
     RisenOrder,
     UnconfirmedOrder,
 )
-from zq_daemon.errors import ControlError
+from zq_daemon.errors import ControlError, NoRoomError
 from zq_daemon.model.order import Order
 from zq_daemon.model.report import OrderReport
 
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
     from zq_daemon.assembly import Assembly
     from zq_daemon.engine.reconciliation import Finding, Look
 
+_T = TypeVar("_T")
+
 TAKES = ("dry_run", "wait_s")
 MOST_S = 3_600.0
 """How long a client may have itself wait."""
 WAIT_S = 60.0
+_AGAIN_S = 5.0
 _MOST_ROWS = 1_000
 
 _log = structlog.get_logger("zq.control")
@@ -73,16 +77,30 @@ class Reconcile:
 
 
 async def _reconcile(parts: Assembly, *, is_dry: bool) -> dict[str, Any]:
-    look = await parts.execution.look()
+    look = await _once_there_is_room(parts.execution.look)
     told = _told(look, is_dry=is_dry)
     if not is_dry:
         _log.warning("reconciling", differences=len(look.findings), by="control socket")
-        done = await parts.execution.reconcile()
+        done = await _once_there_is_room(parts.execution.reconcile)
         told["done"] = asdict(done)
         told["done"]["adjusted"] = list(done.adjusted)
         told["halted_accounts"] = parts.execution.stats()["halted_accounts"]
         _log.info("reconciled", **told["done"])
     return told
+
+
+async def _once_there_is_room(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """The answer to *ask*, from the beginning again whenever the venue's limits stop it half-way.
+
+    What the daemon asks by itself shares them, and they are counted by the minute: within the time
+    that the client gives there is room again.
+    """
+    while True:
+        try:
+            return await ask()
+        except NoRoomError as error:
+            _log.info("reconciliation waits for the venue's limits", reason=str(error))
+        await trio.sleep(_AGAIN_S)
 
 
 def _told(look: Look, *, is_dry: bool) -> dict[str, Any]:

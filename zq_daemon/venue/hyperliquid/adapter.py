@@ -16,7 +16,7 @@ import trio
 from attrs import evolve
 
 from zq_daemon.config.schema import HyperliquidConfig
-from zq_daemon.errors import ConfigError, DecodeError, LinkError, LinkRefused
+from zq_daemon.errors import ConfigError, DecodeError, LinkError, LinkRefused, NoRoomError
 from zq_daemon.model.account import Balance
 from zq_daemon.model.fill import Fill
 from zq_daemon.model.ids import (
@@ -371,11 +371,12 @@ class HyperliquidAdapter:
         return found
 
     async def _ask(self, kind: str, query: Any) -> HttpReply:
-        """Post a query when the venue's limits leave room for it; LinkError if that is too late."""
+        """Post a query once the venue's limits leave room; NoRoomError if that takes long."""
         async with self._turn:
             if wait_ns := self._budget.query_wait_ns(kind):
                 if wait_ns > self._config.http_timeout_ms * NS_PER_MS:
-                    raise LinkError(f"{kind}: rate limit: none free for {wait_ns / NS_PER_S:.1f} s")
+                    left_s = wait_ns / NS_PER_S
+                    raise NoRoomError(f"{kind}: rate limit: none free for {left_s:.1f} s")
                 await sleep_ns(wait_ns)
             self._budget.spend_query(kind)
         sent_ns = self._clock.monotonic_ns()
