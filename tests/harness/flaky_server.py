@@ -2,7 +2,7 @@
 
 A script gets the connection before the WebSocket handshake, so that it may spoil that as well. What
 it sends is bytes of its own choice: nothing here keeps it from breaking the protocol. Every HTTP
-request that is no handshake is answered with the same JSON.
+request that is no handshake is a query, answered by its type.
 """
 
 from __future__ import annotations
@@ -85,11 +85,16 @@ class Peer:
 
 
 class FlakyServer:
-    """Runs the script of each path; *connections* counts what came."""
+    """Runs the script of each path; *connections* counts what came.
 
-    def __init__(self, scripts: Mapping[str, Script], info: Any = None) -> None:
+    *info* has the answers to queries by their type; any other is answered null.
+    """
+
+    def __init__(
+        self, scripts: Mapping[str, Script], info: Mapping[str, Any] | None = None
+    ) -> None:
         self._scripts = scripts
-        self._info = json.dumps(info).encode()
+        self._info = info or {}
         self.connections: Counter[str] = Counter()
         self.open = 0
 
@@ -114,9 +119,10 @@ class FlakyServer:
                 self.connections[path] += 1
                 await self._scripts[path](Peer(stream, head, path, number))
             else:
-                await _read_body(stream, head, body)
+                query = json.loads(await _read_body(stream, head, body))
+                told = json.dumps(self._info.get(query["type"])).encode()
                 answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-                await stream.send_all(answer % (len(self._info), self._info))
+                await stream.send_all(answer % (len(told), told))
         except _GONE:
             pass
         finally:
@@ -158,11 +164,12 @@ async def _read_head(stream: trio.abc.Stream) -> tuple[bytes, bytes]:
     return head, rest
 
 
-async def _read_body(stream: trio.abc.Stream, head: bytes, body: bytes) -> None:
-    """To the end: closing a connection on unread bytes would reset it."""
+async def _read_body(stream: trio.abc.Stream, head: bytes, body: bytes) -> bytes:
+    """*body* to its end: closing a connection on unread bytes would reset it."""
     length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
     while len(body) < int(length[1] if length else 0):
         body += await _read(stream)
+    return body
 
 
 async def _read(stream: trio.abc.Stream) -> bytes:

@@ -135,7 +135,8 @@ def _book(coin: str, number: int) -> dict[str, Any]:
 def venue(coins: Sequence[str], flapper: Flapper) -> FlakyServer:
     """A server that lists *coins* and has a path for each of them."""
     universe = [{"name": coin, "szDecimals": 5, "maxLeverage": 50} for coin in coins]
-    return FlakyServer({f"/{coin}": flapper for coin in coins}, {"universe": universe})
+    info = {"meta": {"universe": universe}, "spotMeta": {"tokens": [], "universe": []}}
+    return FlakyServer({f"/{coin}": flapper for coin in coins}, info)
 
 
 def coin_names(count: int) -> list[str]:

@@ -21,6 +21,7 @@ from benchmarks import (
     replay,
     run,
     sender,
+    soak,
     steady,
     stores,
     values,
@@ -70,6 +71,12 @@ def test_each_benchmark_yields_rows_with_figures(name):
     rows = list(run.BENCHMARKS[name](TINY))
     assert rows
     assert all(row.name and any(char.isdigit() for char in row.figure) for row in rows)
+
+
+def test_a_soak_ends_with_what_it_began_with():
+    rows = trio.run(soak.soak, 4, 3)
+    assert len(rows) == 6
+    assert [row.name for row in rows if row.holds is False] == []
 
 
 def test_both_buses_and_the_floor_deliver_to_the_same_handlers():
