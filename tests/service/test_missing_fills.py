@@ -208,6 +208,26 @@ async def test_an_order_that_was_cut_down_got_what_the_position_shows() -> None:
         assert rig.portfolio.quantity(ACCOUNT, BTC) == 7
 
 
+@pytest.mark.parametrize(("side", "held"), [(Side.SELL, "2"), (Side.BUY, "12")])
+async def test_an_order_that_was_cut_down_did_not_get_what_another_lacks(
+    side: Side, held: str
+) -> None:
+    """It got 3 of its 10, and the other all of its 5."""
+    async with open_rig() as rig:
+        await later(1)
+        rig.fill(None, "p1", "10")
+        cut = rig.submit(side=Side.SELL, quantity="10", reduce_only=True)
+        other = rig.submit(side=side, quantity="5")
+        await later(1)
+        said_filled(rig, cut, held="7")
+        await later(5)
+        said_filled(rig, other, held=held)
+        await later(60)
+        got = {fill.client_order_id: fill.quantity for fill in synthetic_fills(rig)}
+        assert got == {cut: 3, other: 5}
+        assert rig.portfolio.quantity(ACCOUNT, BTC) == Decimal(held)
+
+
 @pytest.mark.parametrize("how", ["rests", "leaves no rest"])
 @pytest.mark.parametrize("told", [False, True])
 async def test_a_cancelled_order_is_asked_about_until_it_has_what_it_was_filled(

@@ -36,7 +36,9 @@ async def check_agreement(world: World, daemon: Daemon) -> list[str]:
     spot, payments = world.info("spotClearinghouseState"), world.info("userFunding", startTime=0)
     verbs = handlers(daemon)
     live = await verbs["orders"]({})
-    held = {each["client_order_id"] for each in live["orders"] if _is_held(daemon, each)}
+    # An exit whose answer was lost: the exchange calls it open, and lists it with its entry only.
+    held = {child["cloid"] for listed in answers[0] for child in listed["children"]}
+    held |= {each["client_order_id"] for each in live["orders"] if _is_held(daemon, each)}
     live["orders"] = [each for each in live["orders"] if each["client_order_id"] not in held]
     closed = await verbs["orders"]({"kind": "closed", "limit": 10_000})
     closed["orders"] = [each for each in closed["orders"] if not _was_withdrawn(world, each)]

@@ -37,6 +37,8 @@ _END_S = 3 * TROUBLE_S
 _LOOK_S = 5.0
 _MORE_S = 400.0
 """So long it may trade on, healed, when there were not many orders before."""
+_LAST_S = 10.0
+"""So long after its last fill an order that was cut down is known to be over, and not before."""
 _EXPECTED = (LinkError, StoppedDuringStartError)
 _STRATEGIES = """
 [[strategies]]
@@ -228,6 +230,9 @@ async def _settle(world: World, daemon: Daemon) -> None:
     daemon.parts.execution.close_gate("all is to be quiet")
     world.gate_is_closed = True
     await trio.sleep(QUIET_S)
+    with trio.move_on_after(_MORE_S):
+        while world.now_s - world.filled_s < _LAST_S:
+            await trio.sleep(1)
     await trio.testing.wait_all_tasks_blocked()
     world.settled = True
     for problem in await check_agreement(world, daemon):

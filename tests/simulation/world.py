@@ -132,6 +132,7 @@ class World:
     coverage: Counter[tuple[str, str]] = Factory(Counter)
     events: Counter[str] = Factory(Counter)
     filled: dict[str, Decimal] = Factory(dict)
+    filled_s: float = 0.0
     ends: Counter[str] = Factory(Counter)
     digest: EventDigest = Factory(EventDigest)
     wrong: list[str] = Factory(list)
@@ -174,6 +175,7 @@ class World:
 
         def filled(account: Any, fill: Any) -> None:
             self.filled[fill.cloid] = self.filled.get(fill.cloid, Decimal(0)) + fill.size
+            self.filled_s = self.now_s
             tell(account, fill)
 
         publisher.book, publisher.filled = book, filled

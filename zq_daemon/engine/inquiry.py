@@ -96,6 +96,7 @@ class Inquiry:
             portfolio=state.portfolio,
             clock=clock,
             ledger=ledger,
+            in_flight=in_flight,
             reports=reports,
             span_ns=not_found_span_ns,
         )

@@ -7,7 +7,8 @@ cannot give them: what is missing is synthesised, marked as such, and replaced i
 after all. An order that rests goes on resting. The position moves by it, but for what no statement
 shows to be missing and the position has without any order that explains it. An order that may be
 cut down (reduce-only, an exit) and is then called filled all the same got no more than the position
-shows. Part of the inquiry, which fetches fills and statements.
+shows beyond what other orders are sure to lack. Part of the inquiry, which fetches fills and
+statements.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from zq_daemon.core.cache import Cache
 from zq_daemon.core.portfolio import Portfolio
 from zq_daemon.core.reconcile import PositionDifference
 from zq_daemon.core.synthesis import best_price, synthesise
-from zq_daemon.engine.in_flight import Watch
+from zq_daemon.engine.in_flight import InFlight, Watch
 from zq_daemon.engine.ledger import OrderLedger
 from zq_daemon.engine.reports import ReportReader
 from zq_daemon.model.fill import Fill
@@ -43,6 +44,7 @@ class Shortfalls:
         portfolio: Portfolio,
         clock: Clock,
         ledger: OrderLedger,
+        in_flight: InFlight,
         reports: ReportReader,
         span_ns: int,
     ) -> None:
@@ -51,6 +53,7 @@ class Shortfalls:
         self._portfolio = portfolio
         self._clock = clock
         self._ledger = ledger
+        self._in_flight = in_flight
         self._reports = reports
         self._span_ns = span_ns
 
@@ -63,9 +66,10 @@ class Shortfalls:
         is time to, else has the venue asked again soon enough.
         """
         instrument = self._cache.instrument(order.instrument_id)
-        shown = self._shown(order, statement)
-        if instrument is None or shown is None or order.pending is Pending.MODIFY:
+        towards = self._towards(order, statement)
+        if instrument is None or towards is None or order.pending is Pending.MODIFY:
             return
+        shown = max(towards, ZERO)
         now_ns = self._clock.monotonic_ns()
         is_over = report is not None or order.is_closed
         expected = watch.expected_filled if is_over else watch.filled_at_rest
@@ -79,8 +83,9 @@ class Shortfalls:
         span_ns = now_ns - watch.first_shortfall_ns
         if watch.shortfalls < NEGATIVES or span_ns < self._span_ns:
             return
-        if _may_be_cut(order) or watch.by_end or watch.untold:
-            missing = min(missing, shown)
+        if _may_be_less(order, watch):
+            beyond = EXACT.subtract(towards, self._others_lack(order))
+            missing = min(missing, max(beyond, ZERO))
         if _was_replaced(order, watch):
             missing = ZERO  # of a total that is not known: the position is what tells
         stated_quantity = min(max(EXACT.subtract(missing, shown), ZERO), self._unexplained(order))
@@ -99,13 +104,26 @@ class Shortfalls:
                 f"within {span_ns // NS_PER_S} s",
             )
 
-    def _shown(self, order: Order, statement: AccountReport) -> Decimal | None:
-        """How much of *order* the position shows to be missing; None: it cannot tell now."""
+    def _towards(self, order: Order, statement: AccountReport) -> Decimal | None:
+        """How much more than we the venue holds in *order*'s direction; None: it cannot be told."""
         for each in self._reports.differences(statement):
             if isinstance(each, PositionDifference) and each.instrument_id == order.instrument_id:
                 towards = each.amount if order.side is Side.BUY else each.amount.copy_negate()
-                return None if each.is_newer else max(towards, ZERO)
+                return None if each.is_newer else towards
         return ZERO
+
+    def _others_lack(self, order: Order) -> Decimal:
+        """What other orders are sure to lack, in *order*'s direction: the position shows it too."""
+        lacking = ZERO
+        for watch in self._in_flight.expecting(order.account_id):
+            other = self._cache.order(watch.client_order_id)
+            if other is None or other is order or other.instrument_id != order.instrument_id:
+                continue
+            if not (_may_be_less(other, watch) or _was_replaced(other, watch)):
+                missing = max(EXACT.subtract(watch.expected_filled, other.filled_quantity), ZERO)
+                same = other.side is order.side
+                lacking = EXACT.add(lacking, missing if same else missing.copy_negate())
+        return lacking
 
     def _unexplained(self, order: Order) -> Decimal:
         """How much in the direction of *order* the position has that no order's fills explain.
@@ -154,5 +172,7 @@ def _was_replaced(order: Order, watch: Watch) -> bool:
     return by_answer and order.venue_order_ids[-1:] != (watch.answered_id,)
 
 
-def _may_be_cut(order: Order) -> bool:
-    return order.reduce_only or order.parent_id is not None
+def _may_be_less(order: Order, watch: Watch) -> bool:
+    """Whether *order* may have got less than it is said to: what the position shows counts."""
+    may_be_cut = order.reduce_only or order.parent_id is not None
+    return may_be_cut or watch.by_end or watch.untold
