@@ -51,6 +51,15 @@ def submit(rig: Rig, orders: tuple[Order, Order, Order]) -> None:
     rig.bus.send("order.submit_bracket", command)
 
 
+async def taken(rig: Rig) -> tuple[Order, Order, Order]:
+    """A bracket that the venue has accepted."""
+    rig.entry.answers["submit"].append(TAKEN)
+    orders = bracket(rig)
+    submit(rig, orders)
+    await later(1)
+    return orders
+
+
 def states(rig: Rig, orders: Sequence[Order]) -> list[OrderStatus]:
     return [rig.now(each.client_order_id).status for each in orders]
 
@@ -70,10 +79,7 @@ async def test_a_bracket_leaves_in_one_request_whose_intents_are_all_durable() -
 
 async def test_exits_are_held_and_not_missed_in_statements_while_their_entry_rests() -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         assert states(rig, orders) == [OrderStatus.ACCEPTED] * 3
         assert all(rig.now(each.client_order_id).is_held for each in orders[1:])
         rests = rig.report_of(orders[0].client_order_id, OrderStatus.ACCEPTED)
@@ -85,10 +91,7 @@ async def test_exits_are_held_and_not_missed_in_statements_while_their_entry_res
 
 async def test_exits_of_an_entry_that_ends_unfilled_are_asked_about() -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         rig.cancel(orders[0].client_order_id)
         await later(60)
         assert {each for _, each in rig.queries.asked} == {
@@ -99,10 +102,7 @@ async def test_exits_of_an_entry_that_ends_unfilled_are_asked_about() -> None:
 
 async def test_an_exit_gets_its_id_when_the_venue_lets_it_wait_for_its_price() -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         rig.fill(orders[0].client_order_id, "t1", "1")
         profit, loss = (each.client_order_id for each in orders[1:])
         rig.report(profit, OrderStatus.ACCEPTED, venue_order_id="x1")
@@ -113,10 +113,7 @@ async def test_an_exit_gets_its_id_when_the_venue_lets_it_wait_for_its_price() -
 
 async def test_exits_of_an_entry_that_has_filled_are_made_sure_of() -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         entry, profit, loss = (each.client_order_id for each in orders)
         rig.queries.orders[profit] = rig.report_of(
             profit, OrderStatus.ACCEPTED, venue_order_id=VenueOrderId("x1")
@@ -236,10 +233,7 @@ async def test_exits_of_an_entry_that_trades_at_once_are_measured_at_the_mark(
 
 async def test_exits_that_are_held_are_left_at_a_stop_with_their_entry() -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         rests = rig.report_of(orders[0].client_order_id, OrderStatus.ACCEPTED)
         rig.queries.open_orders = (rests,)
         result = await rig.engine.settle_all(cancel=False, timeout_s=10)
@@ -283,10 +277,7 @@ async def test_an_exit_ends_that_the_venue_made_as_small_as_what_its_entry_got(
     fill_first: bool,
 ) -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         entry, profit, _ = (each.client_order_id for each in orders)
         rig.fill(entry, "t1", "0.4")
         rig.report(entry, OrderStatus.CANCELED)
@@ -327,10 +318,7 @@ async def test_all_of_a_bracket_counts_as_orders() -> None:
 @pytest.mark.parametrize(("most", "status"), [(2, OrderStatus.DENIED), (3, OrderStatus.ACCEPTED)])
 async def test_no_bracket_takes_more_places_than_are_left(most: int, status: OrderStatus) -> None:
     async with open_rig(risk=open_risk(max_open_orders=most)) as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         assert states(rig, orders) == [status] * 3
 
 
@@ -354,10 +342,7 @@ async def test_what_is_no_bracket_is_not_taken(odd: dict[str, Any]) -> None:
 
 async def test_the_entry_of_a_bracket_is_not_modified() -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         rig.modify(orders[0].client_order_id, price=D(98))
         assert rig.last(OrderPendingRejected).code == "BRACKET"
 
@@ -374,10 +359,7 @@ async def test_a_bracket_that_the_venue_cannot_express_is_denied_as_a_whole() ->
 
 async def test_an_exit_that_the_venue_disowns_is_not_taken_for_held() -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         rests = rig.report_of(orders[0].client_order_id, OrderStatus.ACCEPTED)
         rig.queries.open_orders = (rests,)
         rig.entry.answers["cancel"].append([Ambiguous(detail="no answer")])
@@ -393,10 +375,7 @@ async def test_an_exit_that_the_venue_disowns_is_not_taken_for_held() -> None:
 
 async def test_exits_live_on_whose_cancel_cannot_be_expressed() -> None:
     async with open_rig() as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         rig.entry.inexpressible.add(orders[1].client_order_id)
         for each in orders[1:]:
             rig.cancel(each.client_order_id)
@@ -408,10 +387,7 @@ async def test_exits_live_on_whose_cancel_cannot_be_expressed() -> None:
 async def test_exits_are_known_as_such_after_a_restart() -> None:
     disk = MemoryDisk()
     async with open_rig(disk=disk) as rig:
-        rig.entry.answers["submit"].append(TAKEN)
-        orders = bracket(rig)
-        submit(rig, orders)
-        await later(1)
+        orders = await taken(rig)
         assert rig.last(OrderHeld).client_order_id == orders[2].client_order_id
     async with open_rig(disk=disk) as rig:
         assert states(rig, orders) == [OrderStatus.ACCEPTED] * 3

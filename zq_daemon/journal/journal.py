@@ -19,20 +19,12 @@ from zq_daemon.errors import JournalError, LogError
 from zq_daemon.journal import codec
 from zq_daemon.journal.recent import Recent
 from zq_daemon.journal.record import (
-    DayPnl,
-    Declined,
-    ExternalFill,
     InstrumentKnown,
     Intent,
     OrderRecord,
-    PositionsAgreed,
-    RunEnded,
-    RunStarted,
-    StatementAdopted,
-    StrategySaved,
+    PlainRecord,
 )
 from zq_daemon.journal.state import JournalState
-from zq_daemon.model.event import AccountUpdated, FundingPaid, TradingStateChanged
 from zq_daemon.model.ids import AccountId, InstrumentId
 
 _logger = structlog.get_logger("zq.journal")
@@ -59,23 +51,6 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Queue no more."""
-
-
-PlainRecord = (
-    Declined
-    | ExternalFill
-    | FundingPaid
-    | StatementAdopted
-    | PositionsAgreed
-    | AccountUpdated
-    | TradingStateChanged
-    | InstrumentKnown
-    | RunStarted
-    | RunEnded
-    | DayPnl
-    | StrategySaved
-)
-"""Records that are not about one tracked order."""
 
 
 class Journal:

@@ -17,20 +17,8 @@ from zq_daemon.core.terms import Terms
 from zq_daemon.model.event import (
     AccountUpdated,
     FundingPaid,
-    OrderAccepted,
-    OrderCanceled,
-    OrderDenied,
-    OrderExpired,
-    OrderFilled,
-    OrderHeld,
-    OrderInitialized,
-    OrderJournalled,
-    OrderModified,
-    OrderPending,
+    OrderEvent,
     OrderPendingRejected,
-    OrderRejected,
-    OrderReopened,
-    OrderSubmitted,
     TradingStateChanged,
 )
 from zq_daemon.model.fill import Fill
@@ -178,28 +166,11 @@ class StrategySaved:
     ts_event_ns: int
 
 
-OrderRecord = (
-    OrderInitialized
-    | Intent
-    | OrderDenied
-    | OrderJournalled
-    | OrderSubmitted
-    | OrderAccepted
-    | OrderRejected
-    | OrderPending
-    | OrderPendingRejected
-    | OrderModified
-    | OrderCanceled
-    | OrderExpired
-    | OrderHeld
-    | OrderReopened
-    | OrderFilled
-)
+OrderRecord = Intent | OrderEvent
 """Records about one tracked order: replay keeps them by order."""
 
-Record = (
-    OrderRecord
-    | Declined
+PlainRecord = (
+    Declined
     | ExternalFill
     | FundingPaid
     | StatementAdopted
@@ -212,6 +183,9 @@ Record = (
     | DayPnl
     | StrategySaved
 )
+"""Records that are not about one tracked order."""
+
+Record = OrderRecord | PlainRecord
 """Everything that may be in a journal."""
 
 

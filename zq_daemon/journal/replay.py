@@ -30,6 +30,7 @@ from zq_daemon.journal.record import (
     Intent,
     MarksKept,
     OrderKept,
+    OrderRecord,
     PositionKept,
     RunStarted,
     SeenKept,
@@ -39,7 +40,6 @@ from zq_daemon.journal.state import JournalState, empty_state
 from zq_daemon.model.event import (
     AccountUpdated,
     FundingPaid,
-    OrderEvent,
     OrderFilled,
     OrderInitialized,
 )
@@ -311,9 +311,7 @@ def _begin(record: OrderInitialized | OrderKept, number: int, terms: TermsInFlig
     return rebuilt
 
 
-def _follow(
-    rebuilt: _Rebuilt, record: Intent | OrderEvent, number: int, terms: TermsInFlight
-) -> None:
+def _follow(rebuilt: _Rebuilt, record: OrderRecord, number: int, terms: TermsInFlight) -> None:
     order = rebuilt.order
     if isinstance(record, Intent):
         rebuilt.intent = record
